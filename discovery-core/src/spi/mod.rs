@@ -1,0 +1,16 @@
+//! What a backend implements.
+
+mod backend;
+mod config_store;
+mod health_check;
+mod registry;
+mod watcher;
+
+pub use backend::{Backend, BackendInfo, BackendStatus, Capabilities, LeaseMode, WatchMode};
+pub use config_store::{
+    ConfigChange, ConfigEntry, ConfigEvent, ConfigKey, ConfigSnapshot, ConfigStore, ConfigStream, PutMode,
+    Version,
+};
+pub use health_check::HealthCheck;
+pub use registry::ServiceRegistry;
+pub use watcher::{Change, WatchEvent, WatchStream, Watcher};
