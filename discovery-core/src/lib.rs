@@ -6,11 +6,16 @@
 //!
 //! Stable: everything this crate exports by name, which is also what backends are written against.
 
+pub mod disk;
 mod error;
+mod metrics;
 mod model;
+pub mod pick;
 pub mod resilience;
+pub mod resolver;
 mod spi;
 mod task;
+pub mod watch;
 
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use model::{

@@ -1,0 +1,50 @@
+//! Names and labels of every metric, in one place. The program picks the recorder (the `metrics` facade).
+
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+
+use crate::error::ErrorKind;
+
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "counts of instances are far below 2^52"
+)]
+fn count(number: usize) -> f64 {
+    number as f64
+}
+
+/// Healthy instances of a service.
+pub(crate) fn healthy(service: &str, backend: &'static str, instances: usize) {
+    gauge!("healthy_services_total", "service" => service.to_owned(), "backend" => backend)
+        .set(count(instances));
+}
+
+/// Whether the watch of a service is up.
+pub(crate) fn watch_up(service: &str, backend: &'static str, up: bool) {
+    gauge!("discovery_watch_up", "service" => service.to_owned(), "backend" => backend)
+        .set(f64::from(u8::from(up)));
+}
+
+/// Instances whose removal the guard holds back.
+pub(crate) fn held(service: &str, backend: &'static str, instances: usize) {
+    gauge!("discovery_guard_held_instances", "service" => service.to_owned(), "backend" => backend)
+        .set(count(instances));
+}
+
+/// Seconds since the registry last confirmed the view of a service.
+pub(crate) fn view_age(service: &str, backend: &'static str, age: Duration) {
+    gauge!("discovery_view_age_seconds", "service" => service.to_owned(), "backend" => backend)
+        .set(age.as_secs_f64());
+}
+
+/// A watch failed and is opened again.
+pub(crate) fn watch_failed(backend: &'static str, kind: ErrorKind) {
+    counter!("discovery_watch_failures_total", "backend" => backend, "kind" => kind.as_str()).increment(1);
+}
+
+/// How long a look-up took; `query_type` is `watch` (to the first view), `instances`, `services` or `instance`.
+pub(crate) fn discovery_duration(backend: &'static str, query_type: &'static str, took: Duration) {
+    histogram!("service_discovery_duration", "backend" => backend, "query_type" => query_type)
+        .record(took.as_secs_f64());
+}

@@ -1,0 +1,209 @@
+//! What a query sees now: one pointer that holds instances, picker and freshness together.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+
+use super::{Endpoints, PickContext, Picker, Strategy};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    model::{Query, Snapshot, Source, Target},
+};
+
+/// How a view stands.
+#[derive(Debug, Clone)]
+pub(crate) enum State {
+    /// Nothing has ever been seen; the last failure, if there was one.
+    Pending(Option<Error>),
+    /// It can be used.
+    Ready,
+    /// The registry has not confirmed it for longer than the query allows.
+    Expired,
+    /// The client was shut down.
+    Closed,
+}
+
+/// Everything a pick needs, prepared when something changed.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) endpoints: Endpoints,
+    pub(crate) picker: Box<dyn Picker>,
+    pub(crate) state: State,
+    /// Instances of the target that the query's filters leave out.
+    pub(crate) filtered: usize,
+}
+
+/// Chooses nothing: for views that must not be used.
+#[derive(Debug)]
+struct Nothing;
+
+impl Picker for Nothing {
+    fn pick(&self, _: &mut PickContext) -> Option<usize> {
+        None
+    }
+}
+
+impl Prepared {
+    /// What a view in `state` shows. Only a ready one picks.
+    pub(crate) fn new(
+        snapshot: Snapshot,
+        endpoints: Endpoints,
+        strategy: &dyn Strategy,
+        state: State,
+        filtered: usize,
+    ) -> Self {
+        let picker: Box<dyn Picker> = match state {
+            State::Ready => strategy.prepare(&endpoints),
+            _ => Box::new(Nothing),
+        };
+        Self {
+            snapshot,
+            endpoints,
+            picker,
+            state,
+            filtered,
+        }
+    }
+
+    fn pending(target: Target) -> Self {
+        let mut snapshot = Snapshot::live(target, Vec::<crate::model::Instance>::new());
+        snapshot.source = Source::Stale;
+        Self {
+            snapshot,
+            endpoints: Endpoints::default(),
+            picker: Box::new(Nothing),
+            state: State::Pending(None),
+            filtered: 0,
+        }
+    }
+
+    /// The index of the next endpoint.
+    #[inline]
+    pub(crate) fn pick(&self, context: &mut PickContext) -> Option<usize> {
+        self.picker.pick(context)
+    }
+
+    /// Why there is nothing to pick.
+    pub(crate) fn refusal(&self) -> Error {
+        let error = match &self.state {
+            State::Pending(Some(error)) => return error.clone(),
+            State::Pending(None) => Error::new(ErrorKind::Unavailable, "the registry has not answered yet")
+                .with_hint("await `ready()` before the first pick"),
+            State::Expired => Error::new(
+                ErrorKind::Unavailable,
+                "the view is older than `max_stale` allows",
+            )
+            .with_context("age", format!("{:?}", self.snapshot.age()))
+            .with_hint("the registry has not confirmed it: look at `status()`, or allow older views"),
+            State::Closed => Error::new(ErrorKind::Closed, "the client was shut down"),
+            State::Ready => Error::new(ErrorKind::Unavailable, "no instance can be picked")
+                .with_context("left_out", self.filtered.to_string())
+                .with_hint("`health()` tells what the registry knows of its instances"),
+        };
+        match &self.snapshot.target {
+            Target::Service(name) => error.with_context("service", name.as_str()),
+            Target::All => error,
+        }
+    }
+}
+
+/// What a query sees now, kept up to date by the resolver.
+pub struct View {
+    query: Query,
+    pub(super) current: Arc<ArcSwap<Prepared>>,
+    changed: watch::Sender<()>,
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let now = self.current.load();
+        f.debug_struct("View")
+            .field("query", &self.query)
+            .field("state", &now.state)
+            .field("instances", &now.endpoints.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl View {
+    pub(crate) fn new(query: Query) -> Self {
+        let current = Arc::new(ArcSwap::from_pointee(Prepared::pending(query.target.clone())));
+        Self {
+            query,
+            current,
+            changed: watch::Sender::new(()),
+        }
+    }
+
+    /// The query it answers.
+    pub fn query(&self) -> &Query {
+        &self.query
+    }
+
+    /// Puts `prepared` in the place of what is there, and tells subscribers.
+    pub(crate) fn publish(&self, prepared: Prepared) {
+        self.current.store(Arc::new(prepared));
+        self.changed.send_replace(());
+    }
+
+    pub(crate) fn load(&self) -> arc_swap::Guard<Arc<Prepared>> {
+        self.current.load()
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// The snapshot, if the view can be used.
+    ///
+    /// # Errors
+    /// `Unavailable` when nothing was ever seen or the view has expired, `Closed` after shutdown.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        let now = self.load();
+        match now.state {
+            State::Ready => Ok(now.snapshot.clone()),
+            _ => Err(now.refusal()),
+        }
+    }
+
+    /// Waits until the view can be used.
+    ///
+    /// # Errors
+    /// `Timeout` after `deadline`, with the last failure as its cause; at once a failure that time cannot heal.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe.
+    pub async fn ready(&self, deadline: Duration) -> Result<Snapshot> {
+        let until = Instant::now() + deadline;
+        let mut changed = self.subscribe();
+        loop {
+            let last = {
+                let now = self.load();
+                match &now.state {
+                    State::Ready => return Ok(now.snapshot.clone()),
+                    State::Closed => return Err(now.refusal()),
+                    State::Pending(Some(error)) if !heals(error) => return Err(error.clone()),
+                    State::Pending(_) | State::Expired => now.refusal(),
+                }
+            };
+            if timeout_at(until, changed.changed()).await.is_err() {
+                return Err(Error::new(ErrorKind::Timeout, "no view of the service in time")
+                    .with_operation("ready")
+                    .with_context("service", self.query.label())
+                    .with_context("waited", format!("{deadline:?}"))
+                    .with_hint("is the registry reachable? `status()` tells")
+                    .with_source(last));
+            }
+        }
+    }
+}
+
+/// Whether waiting may help.
+fn heals(error: &Error) -> bool {
+    error.is_retryable() || matches!(error.kind(), ErrorKind::WatchExpired | ErrorKind::Protocol)
+}

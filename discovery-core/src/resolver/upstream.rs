@@ -1,0 +1,490 @@
+//! One upstream watch: folds what the registry says into a believed set, and tells the views.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use tokio::{
+    sync::Notify,
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
+};
+use tracing::{debug, info, warn};
+
+use super::{
+    Hub,
+    members::Members,
+    writer::{Delta, Link, Step, Writer},
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    metrics,
+    model::{Evidence, Freshness, Instance, InstanceKey, Query, Snapshot, Source, Suspicion, Target},
+    pick::Load,
+    spi::{Change, WatchEvent},
+    watch::{Guard, Recover, Recovered, Verdict},
+};
+
+/// A registry that has not answered for so long after the start is stood in for by the snapshot on disk.
+pub(super) const COLD_START: Duration = Duration::from_secs(1);
+/// How often housekeeping looks round.
+const HOUSEKEEPING: Duration = Duration::from_secs(5);
+/// How many events that are already there are folded into one publication.
+const COALESCE: usize = 256;
+/// The time between two reads that could confirm what the guard holds.
+const READ_GAP: Duration = Duration::from_millis(1050);
+
+pub(super) struct Upstream {
+    pub(super) hub: Arc<Hub>,
+    pub(super) query: Query,
+    backend: &'static str,
+    attached: Arc<Notify>,
+    watch: Recover<WatchEvent>,
+    guard: Guard,
+    pub(super) members: Members,
+    pub(super) writers: Vec<Writer>,
+    pub(super) link: Link,
+    /// When the registry last confirmed the believed set, for views made later.
+    pub(super) freshness: Freshness,
+    /// Whether there is anything to believe, be it nothing.
+    pub(super) seen: bool,
+    /// Why there is not, while there is not.
+    failure: Option<Error>,
+    pub(super) started: Instant,
+    read: Option<BoxFuture<'static, Result<Snapshot>>>,
+    next_read: Instant,
+    pub(super) disk: Option<BoxFuture<'static, Option<Snapshot>>>,
+    /// The content changed since it was last saved to disk.
+    pub(super) unsaved: bool,
+}
+
+/// What woke the task.
+enum Wake {
+    Watch(Recovered<WatchEvent>),
+    Attached,
+    Read(Result<Snapshot>),
+    Disk(Option<Snapshot>),
+    Timer,
+    Housekeeping,
+    Cancelled,
+}
+
+impl Upstream {
+    pub(super) fn new(hub: Arc<Hub>, query: Query, attached: Arc<Notify>) -> Self {
+        let now = Instant::now();
+        let registry = &hub.backend.registry;
+        let idle = registry.capabilities().confirm_every * 2;
+        let (watcher, asked) = (hub.backend.watcher.clone(), query.clone());
+        Self {
+            backend: registry.info().scheme,
+            watch: Recover::new(idle, move |cursor| watcher.watch(&asked, cursor)),
+            query,
+            attached,
+            guard: Guard::default(),
+            members: Members::default(),
+            writers: Vec::new(),
+            link: Link {
+                source: Source::Stale,
+                evidence: Evidence::Authoritative,
+                held: None,
+            },
+            freshness: Freshness::now(),
+            seen: false,
+            failure: None,
+            started: now,
+            read: None,
+            next_read: now,
+            disk: None,
+            unsaved: false,
+            hub,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        debug!(
+            service = self.query.label(),
+            backend = self.backend,
+            "watch starts"
+        );
+        self.load_from_disk();
+        let mut housekeeping = interval(
+            HOUSEKEEPING
+                .min(self.hub.options.linger / 2)
+                .max(Duration::from_millis(10)),
+        );
+        housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let wake = self.wait(&mut housekeeping).await;
+            match wake {
+                Wake::Watch(recovered) => self.on_watch(recovered),
+                Wake::Attached => self.attach(),
+                Wake::Read(answer) => self.on_read(answer),
+                Wake::Disk(snapshot) => self.on_disk(snapshot),
+                Wake::Timer => self.on_timer(),
+                Wake::Housekeeping => {
+                    if self.housekeep() {
+                        break;
+                    }
+                }
+                Wake::Cancelled => {
+                    self.attach();
+                    self.writers.iter().for_each(Writer::close);
+                    break;
+                }
+            }
+        }
+        self.save().await;
+        debug!(
+            service = self.query.label(),
+            backend = self.backend,
+            "watch stops"
+        );
+    }
+
+    async fn wait(&mut self, housekeeping: &mut tokio::time::Interval) -> Wake {
+        let now = Instant::now();
+        let guard = self.guard.deadline();
+        let read = (self.link.held.is_some() && self.read.is_none()).then_some(self.next_read);
+        let expiry = self.writers.iter().filter_map(|writer| writer.expires(now)).min();
+        let timer = [guard, read, expiry].into_iter().flatten().min();
+        tokio::select! {
+            biased;
+            () = self.hub.tasks.cancelled().cancelled() => Wake::Cancelled,
+            () = self.attached.notified() => Wake::Attached,
+            recovered = self.watch.next() => Wake::Watch(recovered),
+            answer = maybe(&mut self.read) => { self.read = None; Wake::Read(answer) }
+            snapshot = maybe(&mut self.disk) => { self.disk = None; Wake::Disk(snapshot) }
+            () = sleep_until(timer.unwrap_or(now)), if timer.is_some() => Wake::Timer,
+            _ = housekeeping.tick() => Wake::Housekeeping,
+        }
+    }
+
+    // === what the registry says ===
+
+    fn on_watch(&mut self, first: Recovered<WatchEvent>) {
+        let mut delta = Delta::default();
+        let mut confirmed = false;
+        let mut next = Some(first);
+        let before = self.link;
+        for _ in 0..COALESCE {
+            match next {
+                Some(Recovered::Event(event)) => confirmed |= self.fold(event, &mut delta),
+                Some(Recovered::Down { error, retry_in }) => {
+                    self.on_down(&error, retry_in);
+                    confirmed = false;
+                }
+                None => break,
+            }
+            next = self.watch.next().now_or_never();
+        }
+        if let Some(Recovered::Event(event)) = next {
+            confirmed |= self.fold(event, &mut delta);
+        }
+        self.settle(before, &delta, confirmed);
+    }
+
+    /// Takes an event into the believed set; answers whether it confirms that set.
+    fn fold(&mut self, event: WatchEvent, delta: &mut Delta) -> bool {
+        let sure = event.evidence == Evidence::Authoritative;
+        if !matches!(event.change, Change::Confirmed) {
+            // A read under way may be older than this.
+            self.read = None;
+        }
+        match event.change {
+            Change::Reset(instances) => return self.fold_answer(instances, event.evidence, delta),
+            Change::Upsert(instances) => {
+                self.guard.shown(instances.iter().map(|instance| &instance.key));
+                self.upsert(instances, delta);
+            }
+            Change::Remove(keys) => {
+                if self.guard.removal(Instant::now(), &keys, event.evidence) == Verdict::Believe {
+                    self.remove(keys, delta);
+                }
+            }
+            Change::Confirmed => {}
+        }
+        self.link_up(event.evidence);
+        sure && self.guard.held().is_none()
+    }
+
+    /// Takes a complete answer; answers whether it confirms the believed set.
+    fn fold_answer(&mut self, instances: Vec<Arc<Instance>>, evidence: Evidence, delta: &mut Delta) -> bool {
+        if !self.seen
+            && instances.is_empty()
+            && let Some(error) = evidence.suspicion().and_then(no_first_answer)
+        {
+            self.refuse(&error);
+            return false;
+        }
+        let shown: BTreeSet<&InstanceKey> = instances.iter().map(|instance| &instance.key).collect();
+        let missing: BTreeSet<InstanceKey> = self
+            .members
+            .iter()
+            .map(|(instance, _)| &instance.key)
+            .filter(|key| !shown.contains(key))
+            .cloned()
+            .collect();
+        let gone: Vec<_> = missing.iter().cloned().collect();
+        let verdict = self
+            .guard
+            .answer(Instant::now(), self.members.len(), missing, evidence);
+        self.upsert(instances, delta);
+        if verdict == Verdict::Believe {
+            self.remove(gone, delta);
+        }
+        self.seen = true;
+        self.link_up(evidence);
+        evidence == Evidence::Authoritative && verdict == Verdict::Believe
+    }
+
+    pub(super) fn upsert(&mut self, instances: Vec<Arc<Instance>>, delta: &mut Delta) {
+        for instance in instances {
+            let load = match self.members.get(&instance.key) {
+                Some((_, load)) => load.clone(),
+                None => Arc::<Load>::default(),
+            };
+            if self.members.upsert(&instance, &load) {
+                delta.push(Step::Upsert(instance, load));
+            }
+        }
+    }
+
+    fn remove(&mut self, keys: Vec<InstanceKey>, delta: &mut Delta) {
+        for key in keys {
+            if self.members.remove(&key) {
+                delta.push(Step::Remove(key));
+            }
+        }
+    }
+
+    fn link_up(&mut self, evidence: Evidence) {
+        if !self.seen {
+            return;
+        }
+        if self.failure.take().is_some() {
+            info!(
+                service = self.query.label(),
+                backend = self.backend,
+                "watch is back"
+            );
+        }
+        self.link.source = Source::Live;
+        self.link.evidence = evidence;
+    }
+
+    fn on_down(&mut self, error: &Error, retry_in: Duration) {
+        metrics::watch_failed(self.backend, error.kind());
+        let error = error.clone().with_backend(self.backend);
+        if self.failure.is_none() {
+            warn!(service = self.query.label(), %error, ?retry_in, "watch is down, the last good view stays");
+        } else {
+            debug!(service = self.query.label(), %error, ?retry_in, "watch is still down");
+        }
+        if self.link.source == Source::Live {
+            self.link.source = Source::Stale;
+        }
+        self.refuse(&error);
+    }
+
+    /// There is a failure: waiters that have nothing are told.
+    fn refuse(&mut self, error: &Error) {
+        self.failure = Some(error.clone());
+        if !self.seen {
+            self.writers
+                .iter()
+                .for_each(|writer| writer.publish_pending(error));
+        }
+    }
+
+    /// Publishes what changed, and tells the views that are confirmed.
+    pub(super) fn settle(&mut self, before: Link, delta: &Delta, confirmed: bool) {
+        self.link.held = self.guard.held();
+        if let (None, Some(held)) = (before.held, self.link.held) {
+            warn!(
+                service = self.query.label(),
+                reason = held.reason.as_str(),
+                instances = held.instances,
+                "removals are held back until they are confirmed"
+            );
+            self.next_read = Instant::now() + READ_GAP;
+        }
+        if !self.seen {
+            return;
+        }
+        if confirmed {
+            self.freshness.confirm();
+        }
+        let all = self.members.len();
+        for writer in &mut self.writers {
+            let changed = writer.apply(delta);
+            let revived = confirmed && writer.confirm();
+            let pending = matches!(writer.view().load().state, crate::pick::State::Pending(_));
+            if changed || revived || pending || before != self.link {
+                writer.publish(self.link, all);
+            }
+        }
+        if !delta.is_empty() || before != self.link {
+            self.unsaved |= confirmed && self.link.source == Source::Live;
+            self.observe();
+        }
+    }
+
+    // === confirmation reads ===
+
+    fn on_timer(&mut self) {
+        let now = Instant::now();
+        let before = self.link;
+        let mut delta = Delta::default();
+        if let Some(gone) = self.guard.expired(now) {
+            info!(
+                service = self.query.label(),
+                instances = gone.len(),
+                "held removals are believed now"
+            );
+            self.remove(gone.into_iter().collect(), &mut delta);
+        }
+        if self.guard.held().is_some() && self.read.is_none() && self.next_read <= now {
+            let (registry, query) = (self.hub.backend.registry.clone(), self.query.clone());
+            let deadline = self.hub.options.read_timeout;
+            self.read = Some(Box::pin(async move {
+                timeout(deadline, registry.instances(&query))
+                    .await
+                    .unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, "confirmation read timed out")))
+            }));
+            self.next_read = now + READ_GAP;
+        }
+        let all = self.members.len();
+        for writer in &mut self.writers {
+            if writer.check_expired() {
+                warn!(service = self.query.label(), age = ?writer.age(), "view is older than max_stale");
+                writer.publish(self.link, all);
+            }
+        }
+        self.settle(before, &delta, false);
+    }
+
+    fn on_read(&mut self, answer: Result<Snapshot>) {
+        self.next_read = Instant::now() + READ_GAP;
+        match answer {
+            Ok(snapshot) => {
+                let before = self.link;
+                let mut delta = Delta::default();
+                let source = self.link.source;
+                let instances = snapshot.instances.iter().cloned().collect();
+                let confirmed = self.fold_answer(instances, snapshot.evidence, &mut delta);
+                // A read says nothing of the watch.
+                self.link.source = source;
+                self.settle(before, &delta, confirmed);
+            }
+            Err(error) => debug!(service = self.query.label(), %error, "confirmation read failed"),
+        }
+    }
+
+    // === views ===
+
+    fn attach(&mut self) {
+        let fresh = match self.hub.upstreams().get_mut(&self.query) {
+            Some(shared) => std::mem::take(&mut shared.fresh),
+            None => Vec::new(),
+        };
+        let all: Delta = self
+            .members
+            .iter()
+            .map(|(i, load)| Step::Upsert(i.clone(), load.clone()))
+            .collect();
+        for (view, strategy) in fresh {
+            let mut writer = Writer::new(view, strategy, Freshness::aged(self.freshness.age()));
+            writer.apply(&all);
+            if self.seen {
+                writer.check_expired();
+                writer.publish(self.link, self.members.len());
+            } else if let Some(error) = &self.failure {
+                writer.publish_pending(error);
+            }
+            self.writers.push(writer);
+        }
+    }
+
+    /// Lets go of views that nobody uses; answers whether the task can end.
+    fn housekeep(&mut self) -> bool {
+        self.observe();
+        self.save_in_background();
+        let now = Instant::now();
+        let linger = self.hub.options.linger;
+        let hub = self.hub.clone();
+        // Under the lock, nobody can take a view from the hub while it is being let go.
+        let mut upstreams = hub.upstreams();
+        let Some(shared) = upstreams.get_mut(&self.query) else {
+            return true;
+        };
+        if !shared.fresh.is_empty() {
+            return false;
+        }
+        self.writers.retain_mut(|writer| {
+            let unused = writer
+                .unused_since(now)
+                .is_some_and(|since| now.duration_since(since) >= linger);
+            if unused {
+                shared.views.remove(&writer.key());
+            }
+            !unused
+        });
+        if shared.views.is_empty() {
+            upstreams.remove(&self.query);
+            return true;
+        }
+        false
+    }
+
+    fn observe(&self) {
+        let label = self.query.label();
+        metrics::watch_up(label, self.backend, self.failure.is_none() && self.seen);
+        metrics::held(
+            label,
+            self.backend,
+            self.link.held.map_or(0, |held| held.instances),
+        );
+        metrics::view_age(label, self.backend, self.freshness.age());
+        if self.seen {
+            let mut healthy: HashMap<&str, usize> = HashMap::new();
+            if let Target::Service(name) = &self.query.target {
+                healthy.insert(name.as_str(), 0);
+            }
+            for (instance, _) in self.members.iter() {
+                *healthy.entry(instance.key.service.as_str()).or_default() +=
+                    usize::from(instance.is_available());
+            }
+            for (service, count) in healthy {
+                metrics::healthy(service, self.backend, count);
+            }
+        }
+    }
+}
+
+/// Why a first answer without instances is no answer, if it is none.
+fn no_first_answer(suspicion: Suspicion) -> Option<Error> {
+    match suspicion {
+        Suspicion::AccessLost => Some(
+            Error::new(
+                ErrorKind::PermissionDenied,
+                "the registry hides instances from these credentials",
+            )
+            .with_hint("grant the token the right to read this service"),
+        ),
+        Suspicion::NoLeader => Some(Error::new(
+            ErrorKind::Unavailable,
+            "the registry has no leader and shows nothing",
+        )),
+        _ => None,
+    }
+}
+
+/// The future in `slot`, or never.
+async fn maybe<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
+    match slot {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
