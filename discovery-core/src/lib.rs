@@ -11,6 +11,8 @@ mod model;
 pub mod resilience;
 mod spi;
 mod task;
+#[cfg(test)]
+mod testing;
 
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use model::{
