@@ -6,6 +6,7 @@
 //!
 //! Stable: everything this crate exports by name, which is also what backends are written against.
 
+pub mod disk;
 mod error;
 mod model;
 pub mod resilience;
