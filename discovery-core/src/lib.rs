@@ -8,6 +8,7 @@
 
 pub mod disk;
 mod error;
+pub mod health;
 mod model;
 pub mod resilience;
 mod spi;

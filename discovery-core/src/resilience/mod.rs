@@ -11,6 +11,7 @@ mod fake;
 mod retry;
 
 pub use backoff::Backoff;
+pub(crate) use backoff::full_jitter;
 pub use breaker::{Breaker, BreakerOptions, CircuitState};
 pub use budget::RetryBudget;
 pub use cache::CacheOptions;
