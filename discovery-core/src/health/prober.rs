@@ -141,16 +141,13 @@ fn looks(
     unfold(
         (None::<Interval>, check, probe, target),
         move |(ticks, check, probe, target)| async move {
-            let ticks = match ticks {
-                Some(mut ticks) => {
-                    ticks.tick().await;
-                    ticks
-                }
-                None => {
-                    let mut ticks = interval_at(Instant::now() + full_jitter(check.interval), check.interval);
-                    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-                    ticks
-                }
+            let ticks = if let Some(mut ticks) = ticks {
+                ticks.tick().await;
+                ticks
+            } else {
+                let mut ticks = interval_at(Instant::now() + full_jitter(check.interval), check.interval);
+                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                ticks
             };
             let look = look(&check, &*probe, &target).await;
             Some(((index, look), (Some(ticks), check, probe, target)))

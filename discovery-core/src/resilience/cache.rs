@@ -112,8 +112,9 @@ impl ReadCache {
     /// The services of `scope`, from the cache or else from `fetch`.
     ///
     /// A list of services cannot say how old it is, so a failure is a failure: no stale list is served.
-    pub(super) async fn services<Fut>(&self, scope: &Scope, fetch: Fut) -> Result<Vec<ServiceSummary>>
+    pub(super) async fn services<F, Fut>(&self, scope: &Scope, fetch: F) -> Result<Vec<ServiceSummary>>
     where
+        F: FnOnce() -> Fut,
         Fut: Future<Output = Result<Vec<ServiceSummary>>>,
     {
         if let Some(services) = self.services.fresh(scope, |_| true).await {
@@ -122,7 +123,7 @@ impl ReadCache {
         }
         self.count(false);
         let fetched = self.services.fetch(scope, async {
-            let services: Arc<[_]> = fetch.await.map_err(Miss::Failed)?.into();
+            let services: Arc<[_]> = fetch().await.map_err(Miss::Failed)?.into();
             let ttl = if services.is_empty() {
                 self.options.empty_ttl.min(self.options.ttl)
             } else {

@@ -68,6 +68,10 @@ impl Default for ResilienceOptions {
 /// `status` asks every time, so that it tells the truth while the circuit is open. Writes have nothing but a deadline:
 /// no crowd of readers and no open circuit may hold up a heartbeat, and their retries are the registrar's business.
 ///
+/// The cache serves the last good answer, marked [`Source::Stale`](crate::Source::Stale), when the registry cannot
+/// answer, and also when it refuses us: a token that ran out empties no view. `max_stale` of the query bounds its age.
+/// Filters are applied here, so that queries which differ only in those share one entry.
+///
 /// Every error leaves with the names of its operation and backend.
 ///
 /// # Cancel safety
@@ -140,7 +144,8 @@ impl Calls {
             .options
             .retry
             .run_within(&self.budget, true, |_| self.attempt(call()));
-        self.named(operation, self.breaker.run(retried).await)
+        // Boxed, so that a hit of the cache does not carry the room for a miss.
+        self.named(operation, Box::pin(self.breaker.run(retried)).await)
     }
 
     async fn write<T>(
@@ -239,10 +244,10 @@ impl ServiceRegistry for Resilient {
     }
 
     async fn services(&self, scope: &Scope) -> Result<Vec<ServiceSummary>> {
-        let fetch = self.calls.services(scope);
+        let fetch = || self.calls.services(scope);
         match &self.cache {
             Some(cache) => cache.services(scope, fetch).await,
-            None => fetch.await,
+            None => fetch().await,
         }
     }
 

@@ -104,7 +104,7 @@ async fn looks_at_once_then_after_a_random_part_of_the_interval_then_every_inter
     let tasks = TaskGroup::current().unwrap();
     let started = Instant::now();
     let probes: Vec<_> = (0..20).map(|_| Scripted::new(&[This(Passing)])).collect();
-    let probers: Vec<_> = probes
+    let running: Vec<_> = probes
         .iter()
         .map(|probe| prober(&tasks, &[("tcp", probe)], Thresholds::default()))
         .collect();
@@ -122,8 +122,8 @@ async fn looks_at_once_then_after_a_random_part_of_the_interval_then_every_inter
         assert!(looks.len() >= 5);
     }
     phases.sort();
-    assert!(phases[19] - phases[0] > INTERVAL / 4, "{phases:?}");
-    drop(probers);
+    assert!(phases[19].abs_diff(phases[0]) > INTERVAL / 4, "{phases:?}");
+    drop(running);
 }
 
 #[tokio::test(start_paused = true)]

@@ -53,7 +53,7 @@ async fn the_registrys_own_ttl_wins_and_empty_answers_are_kept_for_less() {
         fake.answers(answer);
         let registry = cached(&fake);
         registry.instances(&query()).await.unwrap();
-        advance(ttl - Duration::from_millis(1)).await;
+        advance(ttl.saturating_sub(Duration::from_millis(1))).await;
         registry.instances(&query()).await.unwrap();
         assert_eq!(fake.calls(), 1);
         advance(Duration::from_millis(1)).await;
@@ -98,6 +98,21 @@ async fn issue_stork_1021_a_thousand_callers_of_a_miss_make_one_request() {
     registry.instances(&query).await.unwrap();
     assert_eq!(counts.get("discovery_cache_misses_total{backend=fake}"), 3001);
     assert_eq!(counts.get("discovery_cache_hits_total{backend=fake}"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_too_is_shared_by_all_who_waited_and_kept_for_nobody() {
+    let fake = Fake::new(&["a"]);
+    fake.takes(SECOND);
+    fake.fails(ErrorKind::Unavailable);
+    let registry = cached(&fake);
+    let query = query();
+    let answers = join_all((0..1000).map(|_| registry.instances(&query))).await;
+    assert!(answers.iter().all(Result::is_err));
+    assert_eq!(fake.calls(), 1);
+    fake.answers(answer(&["a"]));
+    assert!(registry.instances(&query).await.is_ok());
+    assert_eq!(fake.calls(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -67,7 +67,7 @@ async fn delays_are_drawn_from_nothing_to_a_doubling_ceiling() {
         let (_, times) = failing(&policy, true, unavailable()).await;
         for (i, pair) in times.windows(2).enumerate() {
             // Tokio's timer rounds up to the next millisecond.
-            let delay = pair[1] - pair[0];
+            let delay = pair[1].abs_diff(pair[0]);
             assert!(delay <= ceilings[i] + Duration::from_millis(1), "{i}: {delay:?}");
             largest[i] = largest[i].max(delay);
         }
@@ -82,7 +82,7 @@ async fn waits_as_long_as_the_server_asked_and_a_little_more() {
     let after = Duration::from_secs(3);
     for _ in 0..50 {
         let (_, times) = failing(&RetryPolicy::default().attempts(2), true, rate_limited(after)).await;
-        let delay = times[1] - times[0];
+        let delay = times[1].abs_diff(times[0]);
         assert!(
             delay >= after && delay <= after + Duration::from_millis(101),
             "{delay:?}"
