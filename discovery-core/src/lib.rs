@@ -9,6 +9,7 @@
 pub mod config;
 pub mod disk;
 mod error;
+pub mod health;
 mod metrics;
 mod model;
 pub mod pick;
@@ -16,6 +17,8 @@ pub mod resilience;
 pub mod resolver;
 mod spi;
 mod task;
+#[cfg(test)]
+mod testing;
 pub mod watch;
 
 pub use error::{Error, ErrorKind, Result, Retry};

@@ -4,7 +4,7 @@ use std::{future::Future, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-use super::{Backoff, backoff::full_jitter};
+use super::{Backoff, RetryBudget, backoff::full_jitter};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How often and how long one operation is tried again.
@@ -74,27 +74,64 @@ impl RetryPolicy {
     ///
     /// # Cancel safety
     /// As cancel-safe as `attempt`.
-    pub async fn run<T, F, Fut>(&self, idempotent: bool, mut attempt: F) -> Result<T>
+    pub async fn run<T, F, Fut>(&self, idempotent: bool, attempt: F) -> Result<T>
     where
         F: FnMut(u32) -> Fut,
         Fut: Future<Output = Result<T>>,
     {
+        self.run_counted(None, idempotent, attempt).await
+    }
+
+    /// Like [`run`](Self::run), while `budget` has room for one more retry.
+    ///
+    /// # Errors
+    /// As `run`; `retry_budget: exhausted` in the context tells that the budget ended it.
+    ///
+    /// # Cancel safety
+    /// As cancel-safe as `attempt`; dropping the future gives back its place in the budget.
+    pub async fn run_within<T, F, Fut>(&self, budget: &RetryBudget, idempotent: bool, attempt: F) -> Result<T>
+    where
+        F: FnMut(u32) -> Fut,
+        Fut: Future<Output = Result<T>>,
+    {
+        self.run_counted(Some(budget), idempotent, attempt).await
+    }
+
+    async fn run_counted<T, F, Fut>(
+        &self,
+        budget: Option<&RetryBudget>,
+        idempotent: bool,
+        mut attempt: F,
+    ) -> Result<T>
+    where
+        F: FnMut(u32) -> Fut,
+        Fut: Future<Output = Result<T>>,
+    {
+        let _call = budget.map(RetryBudget::enter);
+        let mut retry = None;
         let started = Instant::now();
         let mut backoff = Backoff::new(self.min_delay, self.max_delay);
         let mut number = 1;
         loop {
-            let error = match attempt(number).await {
+            let mut error = match attempt(number).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            let delay = match error.retry_after() {
+            let mut delay = backoff.next_delay();
+            if let Some(after) = error.retry_after() {
                 // A little more than the server asked, so that a fleet told the same does not return as one.
-                Some(after) => (after + full_jitter(self.min_delay)).max(backoff.next_delay()),
-                None => backoff.next_delay(),
-            };
-            let give_up = number >= self.attempts
+                delay = delay.max(after.saturating_add(full_jitter(self.min_delay)));
+            }
+            let mut give_up = number >= self.attempts
                 || !may_repeat(&error, idempotent)
-                || started.elapsed() + delay > self.max_elapsed;
+                || started.elapsed().saturating_add(delay) > self.max_elapsed;
+            if let (Some(budget), None, false) = (budget, &retry, give_up) {
+                retry = budget.try_retry();
+                if retry.is_none() {
+                    error = error.with_context("retry_budget", "exhausted");
+                    give_up = true;
+                }
+            }
             if give_up {
                 return Err(if number > 1 {
                     error.with_context("attempts", number.to_string())
@@ -112,3 +149,6 @@ impl RetryPolicy {
 fn may_repeat(error: &Error, idempotent: bool) -> bool {
     error.is_retryable() && (idempotent || error.kind() == ErrorKind::RateLimited)
 }
+
+#[cfg(test)]
+mod tests;
