@@ -7,6 +7,7 @@
 //! Stable: everything this crate exports by name, which is also what backends are written against.
 
 mod error;
+pub mod memory;
 mod model;
 pub mod resilience;
 mod spi;
