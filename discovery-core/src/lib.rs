@@ -12,6 +12,7 @@ mod model;
 pub mod resilience;
 mod spi;
 mod task;
+pub mod watch;
 
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use model::{

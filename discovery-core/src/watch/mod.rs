@@ -1,0 +1,5 @@
+//! The watch plane: from a registry's raw changes to views.
+
+mod polling;
+
+pub use polling::{PollPace, PollingWatcher};
