@@ -10,11 +10,13 @@ pub mod config;
 pub mod disk;
 mod error;
 pub mod health;
+pub mod memory;
 mod metrics;
 mod model;
 pub mod pick;
 pub mod resilience;
 pub mod resolver;
+pub mod registrar;
 mod spi;
 mod task;
 #[cfg(test)]
