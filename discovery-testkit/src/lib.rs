@@ -50,6 +50,7 @@ pub mod chaos;
 mod eventually;
 pub mod proxy;
 pub mod server;
+pub mod suite;
 mod sync;
 
 pub use eventually::{Outcome, eventually, try_eventually};
