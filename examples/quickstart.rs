@@ -13,13 +13,14 @@ use std::{
 use anstyle::{AnsiColor, Style};
 use discovery::{
     Client, Error, ErrorKind, Registration, Result, Snapshot, Source,
-    memory::{MemoryConfig, MemoryStore},
+    memory::MemoryStore,
     pick::{CallPolicy, Service, Subscription},
 };
 use discovery_testkit::chaos::Chaos;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    task::JoinSet,
     time::timeout,
 };
 
@@ -47,7 +48,7 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<()> {
     // One registry. The consumer reaches it by a way of its own, which can be cut.
-    let registry = MemoryStore::new(MemoryConfig::default());
+    let registry = MemoryStore::new();
     let (way, faults) = Chaos::wrap(registry.backend());
     let consumer = Client::builder(way).build()?;
     say(AnsiColor::Blue, "registry", format!("{} ({})", consumer.info().scheme, consumer.info().address));
@@ -68,11 +69,10 @@ async fn run() -> Result<()> {
 
     balance(&greeter, &instances).await?;
 
-    let (victim, survivors) = instances.split_first().ok_or_else(|| broken("no instance was started"))?;
-    fail(&greeter, &mut changes, victim).await?;
+    fail(&greeter, &mut changes, instances.remove(0)).await?;
     outage(&greeter, &mut changes, &faults).await?;
 
-    for instance in survivors {
+    for instance in instances {
         instance.client.shutdown(Duration::from_secs(1)).await?;
     }
     until(&mut changes, "an empty view", |view| view.instances.is_empty()).await?;
@@ -103,17 +103,17 @@ async fn balance(greeter: &Service, instances: &[Instance]) -> Result<()> {
 }
 
 /// An instance dies without a word: its registration runs out, and the view follows.
-async fn fail(greeter: &Service, changes: &mut Subscription, victim: &Instance) -> Result<()> {
-    let died = Instant::now();
-    victim.die().await;
-    say(AnsiColor::Yellow, "killed", format!("127.0.0.1:{} stopped without saying so", victim.port));
+async fn fail(greeter: &Service, changes: &mut Subscription, victim: Instance) -> Result<()> {
+    let (died, port) = (Instant::now(), victim.port);
+    victim.die();
+    say(AnsiColor::Yellow, "killed", format!("127.0.0.1:{port} stopped without saying so"));
     // Until its registration runs out, calls that meet it go on to the next instance.
     for _ in 0..6 {
         greet(greeter).await?;
     }
     say(AnsiColor::Yellow, "failed over", format!("6 of 6 calls answered, {:.1?} after its end", died.elapsed()));
     let view = until(changes, "the dead instance to leave", |view| view.instances.len() == 2).await?;
-    ensure(view.instances.iter().all(|i| i.port != victim.port), "the wrong instance left the view")?;
+    ensure(view.instances.iter().all(|i| i.port != port), "the wrong instance left the view")?;
     let took = died.elapsed();
     say(AnsiColor::Yellow, "noticed", format!("the view lost it {took:.2?} after its end (its TTL is {TTL:?})"));
     ensure(took < TTL + Duration::from_secs(2), "the dead instance stayed too long")
@@ -155,29 +155,28 @@ async fn outage(greeter: &Service, changes: &mut Subscription, faults: &Chaos) -
 struct Instance {
     port: u16,
     client: Client,
-    server: tokio::task::AbortHandle,
+    /// Ends when dropped.
+    server: JoinSet<()>,
 }
 
 impl Instance {
     async fn start(registry: &MemoryStore) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(io)?;
         let port = listener.local_addr().map_err(io)?.port();
-        let mut servers = tokio::task::JoinSet::new();
-        let server = servers.spawn(async move {
+        let mut server = JoinSet::new();
+        server.spawn(async move {
             while let Ok((mut connection, _)) = listener.accept().await {
                 let _ = connection.write_all(format!("hello from {port}").as_bytes()).await;
             }
         });
-        servers.detach_all();
         let client = Client::builder(registry.backend()).build()?;
         client.register(Registration::builder(SERVICE, "127.0.0.1", port).tag("quickstart").ttl(TTL).build()?).await?;
         Ok(Self { port, client, server })
     }
 
     /// Ends as a killed process does: the server is gone, the heartbeats stop, nothing is withdrawn.
-    async fn die(&self) {
-        self.server.abort();
-        self.client.abandon().await;
+    fn die(self) {
+        drop((self.server, self.client));
     }
 }
 

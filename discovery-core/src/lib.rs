@@ -16,7 +16,6 @@ mod model;
 pub mod pick;
 pub mod resilience;
 pub mod resolver;
-pub mod registrar;
 mod spi;
 mod task;
 #[cfg(test)]

@@ -234,7 +234,9 @@ impl Upstream {
         if verdict == Verdict::Believe {
             self.remove(gone, delta);
         }
-        self.seen = true;
+        if !std::mem::replace(&mut self.seen, true) {
+            metrics::discovery_duration(self.backend, "watch", self.started.elapsed());
+        }
         self.link_up(evidence);
         evidence == Evidence::Authoritative && verdict == Verdict::Believe
     }
