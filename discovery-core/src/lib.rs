@@ -14,6 +14,7 @@ pub mod memory;
 mod metrics;
 mod model;
 pub mod pick;
+pub mod registrar;
 pub mod resilience;
 pub mod resolver;
 mod spi;

@@ -3,9 +3,9 @@
 //! For what no real server can be made to show on demand, and for proofs under a paused clock.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -13,12 +13,14 @@ use std::{
 
 use async_trait::async_trait;
 use discovery_core::{
-    Backend, BackendInfo, BackendStatus, Capabilities, Change, Cursor, Error, ErrorKind, Evidence, HealthReport, Instance,
-    InstanceKey, Lease, LeaseGroup, MetaChange, Query, Registration, Renewal, Result, Scope, ServiceRegistry,
-    ServiceSummary, Snapshot, Suspicion, WatchEvent, WatchStream, Watcher,
+    Backend, BackendInfo, BackendStatus, Capabilities, Change, Cursor, Error, ErrorKind, Evidence,
+    HealthReport, Instance, InstanceKey, Lease, LeaseGroup, MetaChange, Query, Registration, Renewal, Result,
+    Scope, ServiceRegistry, ServiceSummary, Snapshot, Suspicion, WatchEvent, WatchStream, Watcher,
 };
 use futures::{StreamExt, stream};
 use tokio::{sync::watch, time::sleep};
+
+use crate::sync::lock;
 
 /// The faults of a wrapped backend, switched while it runs. Cloning copies one pointer.
 ///
@@ -26,7 +28,7 @@ use tokio::{sync::watch, time::sleep};
 /// use discovery_core::{ErrorKind, memory::MemoryStore};
 /// use discovery_testkit::chaos::Chaos;
 ///
-/// let (backend, chaos) = Chaos::wrap(MemoryStore::new(Default::default()).backend());
+/// let (backend, chaos) = Chaos::wrap(MemoryStore::new().backend());
 /// chaos.cut(ErrorKind::Unavailable); // every call fails, every open watch ends
 /// chaos.heal();
 /// # drop(backend);
@@ -49,10 +51,14 @@ struct Faults {
     /// One call in so many fails with this.
     error_rate: Option<(f64, ErrorKind)>,
     latency: Duration,
+    /// Calls hang.
+    stalled: bool,
+    /// Streams hang.
     silent: bool,
     /// Streams that were opened before this many cuts end.
     stream_cuts: usize,
-    lost_leases: bool,
+    /// The only leases the registry still knows, once it has lost all it knew.
+    known_leases: Option<HashSet<LeaseGroup>>,
     suspect: Option<Suspicion>,
     rng: fastrand::Rng,
 }
@@ -66,13 +72,19 @@ impl Chaos {
             open_streams: AtomicUsize::new(0),
             calls: Mutex::default(),
         }));
-        let registry = Arc::new(ChaosRegistry { inner: backend.registry, chaos: chaos.clone() });
-        let watcher = Arc::new(ChaosWatcher { inner: backend.watcher, chaos: chaos.clone() });
+        let registry = Arc::new(ChaosRegistry {
+            inner: backend.registry,
+            chaos: chaos.clone(),
+        });
+        let watcher = Arc::new(ChaosWatcher {
+            inner: backend.watcher,
+            chaos: chaos.clone(),
+        });
         (Backend::new(registry, watcher), chaos)
     }
 
     fn faults(&self) -> MutexGuard<'_, Faults> {
-        self.0.faults.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.faults)
     }
 
     fn set(&self, change: impl FnOnce(&mut Faults)) {
@@ -80,14 +92,22 @@ impl Chaos {
         self.0.turned.send_replace(());
     }
 
-    /// The way to the registry is gone: every call and every watch fails with `kind`.
+    /// The way to the registry is gone: every call fails with `kind`, and every watch, open ones included.
     pub fn cut(&self, kind: ErrorKind) {
-        self.set(|faults| faults.cut = Some(kind));
+        self.set(|faults| {
+            faults.cut = Some(kind);
+            faults.stream_cuts += 1;
+        });
     }
 
-    /// Takes every fault back.
+    /// Takes every fault back. What hangs goes on; watches that showed nothing on suspicion end.
     pub fn heal(&self) {
-        self.set(|faults| *faults = Faults { stream_cuts: faults.stream_cuts, ..Faults::default() });
+        self.set(|faults| {
+            *faults = Faults {
+                stream_cuts: faults.stream_cuts + usize::from(faults.suspect.is_some()),
+                ..Faults::default()
+            };
+        });
     }
 
     /// A share `rate` of all calls fails with `kind`, by chance from this seed.
@@ -103,6 +123,11 @@ impl Chaos {
         self.set(|faults| faults.latency = latency);
     }
 
+    /// Calls and watches hang until it is taken back: a black hole.
+    pub fn stall(&self) {
+        self.set(|faults| (faults.stalled, faults.silent) = (true, true));
+    }
+
     /// Open watches end now, once.
     pub fn cut_streams(&self) {
         self.set(|faults| faults.stream_cuts += 1);
@@ -113,9 +138,9 @@ impl Chaos {
         self.set(|faults| faults.silent = true);
     }
 
-    /// The registry knows no lease any more: every renewal is `NotFound`.
+    /// The registry loses every lease it knows: renewals are `NotFound` until their instance is registered again.
     pub fn lose_leases(&self) {
-        self.set(|faults| faults.lost_leases = true);
+        self.set(|faults| faults.known_leases = Some(HashSet::new()));
     }
 
     /// The registry shows nothing, successfully, with this suspicion as its evidence.
@@ -128,7 +153,12 @@ impl Chaos {
 
     /// How many calls of this operation (`register`, `renew`, `watch`, …) have been made.
     pub fn calls(&self, operation: &'static str) -> usize {
-        self.0.calls.lock().unwrap_or_else(PoisonError::into_inner).get(operation).copied().unwrap_or_default()
+        lock(&self.0.calls).get(operation).copied().unwrap_or_default()
+    }
+
+    /// How many calls have been made, all operations taken together.
+    pub fn all_calls(&self) -> usize {
+        lock(&self.0.calls).values().sum()
     }
 
     /// How many watches are open.
@@ -137,23 +167,33 @@ impl Chaos {
     }
 
     fn count(&self, operation: &'static str) {
-        *self.0.calls.lock().unwrap_or_else(PoisonError::into_inner).entry(operation).or_default() += 1;
+        *lock(&self.0.calls).entry(operation).or_default() += 1;
     }
 
     /// What a call of `operation` meets on its way.
     async fn way(&self, operation: &'static str) -> Result<()> {
         self.count(operation);
-        let latency = self.faults().latency;
+        let mut turned = self.0.turned.subscribe();
+        let latency = loop {
+            {
+                let faults = self.faults();
+                if !faults.stalled {
+                    break faults.latency;
+                }
+            }
+            // The sender lives in what `self` points to.
+            let _ = turned.changed().await;
+        };
         if !latency.is_zero() {
             sleep(latency).await;
         }
         let mut faults = self.faults();
         let unlucky = match faults.error_rate {
-            Some((rate, kind)) if faults.rng.f64() < rate => Some(kind),
-            _ => None,
+            Some((rate, kind)) => (faults.rng.f64() < rate).then_some(kind),
+            None => None,
         };
         match faults.cut.or(unlucky) {
-            Some(kind) => Err(Error::new(kind, "injected failure")),
+            Some(kind) => Err(Error::new(kind, "injected failure").with_operation(operation)),
             None => Ok(()),
         }
     }
@@ -179,14 +219,21 @@ impl ServiceRegistry for ChaosRegistry {
     async fn register(&self, registration: &Registration) -> Result<Lease> {
         self.chaos.way("register").await?;
         let lease = self.inner.register(registration).await?;
-        // A registration is what heals a lost lease.
-        self.chaos.faults().lost_leases = false;
+        if let Some(known) = &mut self.chaos.faults().known_leases {
+            known.insert(lease.group.clone());
+        }
         Ok(lease)
     }
 
     async fn renew(&self, group: &LeaseGroup, renewal: &Renewal) -> Result<()> {
         self.chaos.way("renew").await?;
-        if self.chaos.faults().lost_leases {
+        let lost = self
+            .chaos
+            .faults()
+            .known_leases
+            .as_ref()
+            .is_some_and(|known| !known.contains(group));
+        if lost {
             return Err(Error::new(ErrorKind::NotFound, "injected loss of the lease"));
         }
         self.inner.renew(group, renewal).await
@@ -272,18 +319,28 @@ impl Watcher for ChaosWatcher {
         let (inner, chaos, query) = (self.inner.clone(), self.chaos.clone(), query.clone());
         stream::once(async move {
             chaos.way("watch").await?;
-            let suspect = chaos.faults().suspect;
-            let raw = match suspect {
-                Some(suspicion) => stream::once(async move {
-                    Ok(WatchEvent::new(Change::Reset(Vec::new())).with_evidence(Evidence::Suspect(suspicion)))
-                })
-                .chain(stream::pending())
-                .boxed(),
-                None => inner.watch(&query, since),
+            let turned = chaos.0.turned.subscribe();
+            let (suspect, cuts) = {
+                let faults = chaos.faults();
+                (faults.suspect, faults.stream_cuts)
             };
-            let (turned, cuts) = (chaos.0.turned.subscribe(), chaos.faults().stream_cuts);
-            let state = Faulty { inner: raw, turned, cuts, open: OpenStream::new(&chaos) };
-            Ok::<_, Error>(stream::unfold(Some(state), |state| next(state?)).boxed())
+            let raw =
+                match suspect {
+                    Some(suspicion) => stream::once(async move {
+                        Ok(WatchEvent::new(Change::Reset(Vec::new()))
+                            .with_evidence(Evidence::Suspect(suspicion)))
+                    })
+                    .chain(stream::pending())
+                    .boxed(),
+                    None => inner.watch(&query, since),
+                };
+            let state = Faulty {
+                inner: raw,
+                turned,
+                cuts,
+                open: OpenStream::new(&chaos),
+            };
+            Ok::<_, Error>(stream::unfold(Some(state), |state| async { next(state?).await }).boxed())
         })
         .flat_map(|opened| match opened {
             Ok(stream) => stream,
@@ -297,7 +354,9 @@ async fn next(mut state: Faulty) -> Option<(Result<WatchEvent>, Option<Faulty>)>
     loop {
         let silent = {
             let faults = state.open.0.faults();
-            let cut = faults.cut.or((faults.stream_cuts > state.cuts).then_some(ErrorKind::Unavailable));
+            let cut = faults
+                .cut
+                .or((faults.stream_cuts > state.cuts).then_some(ErrorKind::Unavailable));
             if let Some(kind) = cut {
                 return Some((Err(Error::new(kind, "injected cut")), None));
             }
@@ -310,3 +369,6 @@ async fn next(mut state: Faulty) -> Option<(Result<WatchEvent>, Option<Faulty>)>
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

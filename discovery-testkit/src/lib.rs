@@ -46,6 +46,7 @@
 //! ```
 
 pub mod capture;
+pub mod chaos;
 mod eventually;
 pub mod proxy;
 pub mod server;

@@ -8,8 +8,9 @@ use std::{
 };
 
 use discovery_core::{
-    Backend, BackendInfo, Capabilities, Error, ErrorKind, HealthReport, InstanceId, InstanceKey, MetaChange, Query,
-    Registration, Result, Scope, ServiceHealth, ServiceName, ServiceRegistry, ServiceSummary, Snapshot, Status, Target, TaskGroup,
+    Backend, BackendInfo, Capabilities, Error, ErrorKind, HealthReport, InstanceId, InstanceKey, MetaChange,
+    Query, Registration, Result, Scope, ServiceHealth, ServiceName, ServiceRegistry, ServiceSummary,
+    Snapshot, Status, Target, TaskGroup,
     health::{Prober, Thresholds, check_for},
     pick::{Service, Strategy},
     registrar::Registrar,
@@ -19,11 +20,7 @@ use discovery_core::{
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::{
-    builder::ClientBuilder,
-    status::ClientStatus,
-    values::ConfigValues,
-};
+use crate::{builder::ClientBuilder, registered::Registered, status::ClientStatus, values::ConfigValues};
 
 /// A client of one registry. Cloning copies one pointer; all clones are one client.
 ///
@@ -66,7 +63,9 @@ struct Inner {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("backend", &self.0.info).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("backend", &self.0.info)
+            .finish_non_exhaustive()
     }
 }
 
@@ -127,12 +126,18 @@ impl Client {
     pub async fn register(&self, mut registration: Registration) -> Result<Registered> {
         let inner = &*self.0;
         if registration.checks.len() > 1 && !inner.several_checks {
-            return Err(Error::new(ErrorKind::InvalidInput, "several checks, but the configuration allows one")
-                .with_hint("set `high_availability.health_checks.multiple_checks` to true"));
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "several checks, but the configuration allows one",
+            )
+            .with_hint("set `high_availability.health_checks.multiple_checks` to true"));
         }
         let probing = !inner.can.runs_checks && !registration.checks.is_empty();
         if probing {
-            registration.checks.iter().try_for_each(|check| check_for(check).map(drop))?;
+            registration
+                .checks
+                .iter()
+                .try_for_each(|check| check_for(check).map(drop))?;
             if registration.health.status.is_serving() {
                 // New is not healthy: nobody has looked yet.
                 registration.health.status = Status::Starting;
@@ -144,7 +149,10 @@ impl Client {
         if probing {
             self.probe(&registration, &key)?;
         }
-        Ok(Registered { client: self.clone(), key })
+        Ok(Registered {
+            client: self.clone(),
+            key,
+        })
     }
 
     /// Looks at the instance as its checks say, and has the registrar show what is seen.
@@ -176,8 +184,10 @@ impl Client {
     /// # Cancel safety
     /// Cancel-safe: once asked for, the withdrawal goes on.
     pub async fn deregister(&self, id: &InstanceId) -> Result<()> {
-        let service = self.0.registrar.find(id)?.service;
-        self.0.probers().retain(|key, _| key.service != service || key.id != *id);
+        let service = self.0.registrar.find(id)?;
+        self.0
+            .probers()
+            .retain(|key, _| key.service != service || key.id != *id);
         self.0.registrar.deregister(&service, id).await
     }
 
@@ -191,7 +201,7 @@ impl Client {
     /// # Cancel safety
     /// Cancel-safe.
     pub async fn update_meta(&self, id: &InstanceId, change: MetaChange) -> Result<()> {
-        let service = self.0.registrar.find(id)?.service;
+        let service = self.0.registrar.find(id)?;
         self.0.registrar.update_meta(&service, id, change).await
     }
 
@@ -203,7 +213,7 @@ impl Client {
     /// # Cancel safety
     /// Cancel-safe.
     pub async fn report_health(&self, id: &InstanceId, report: HealthReport) -> Result<()> {
-        let service = self.0.registrar.find(id)?.service;
+        let service = self.0.registrar.find(id)?;
         self.0.registrar.report_health(&service, id, report).await
     }
 
@@ -215,7 +225,7 @@ impl Client {
     /// # Cancel safety
     /// Not cancel-safe: dropped while waiting, the instance stays registered and draining.
     pub async fn drain(&self, id: &InstanceId, wait: Duration) -> Result<()> {
-        let service = self.0.registrar.find(id)?.service;
+        let service = self.0.registrar.find(id)?;
         self.0.registrar.drain(&service, id, wait).await
     }
 
@@ -245,7 +255,10 @@ impl Client {
     pub fn balanced(&self, query: &Query, strategy: &Arc<dyn Strategy>) -> Result<Service> {
         let mut query = query.clone();
         query.max_stale = query.max_stale.or(self.0.max_stale);
-        Ok(Service::new(self.0.resolver.view(&query, strategy)?, self.0.timeout))
+        Ok(Service::new(
+            self.0.resolver.view(&query, strategy)?,
+            self.0.timeout,
+        ))
     }
 
     /// Looks once, without a watch: through the cache, and from the last good answer while the registry is down.
@@ -284,7 +297,9 @@ impl Client {
     /// Cancel-safe.
     pub async fn health(&self, name: impl AsRef<str> + Send) -> Result<ServiceHealth> {
         let service = ServiceName::new(name)?;
-        let query = Query::new(Target::Service(service.clone())).include_unhealthy().with_checks();
+        let query = Query::new(Target::Service(service.clone()))
+            .include_unhealthy()
+            .with_checks();
         Ok(ServiceHealth::of(service, self.lookup(&query).await?.instances))
     }
 
@@ -309,9 +324,17 @@ impl Client {
     pub fn config(&self) -> Result<ConfigValues> {
         let idle = self.0.can.confirm_every * 2;
         match &self.0.backend.config {
-            Some(store) => Ok(ConfigValues::new(store.clone(), self.0.info.scheme, self.0.timeout, idle)),
-            None => Err(Error::new(ErrorKind::Unsupported, "this backend keeps no configuration values")
-                .with_backend(self.0.info.scheme)),
+            Some(store) => Ok(ConfigValues::new(
+                store.clone(),
+                self.0.info.scheme,
+                self.0.timeout,
+                idle,
+            )),
+            None => Err(Error::new(
+                ErrorKind::Unsupported,
+                "this backend keeps no configuration values",
+            )
+            .with_backend(self.0.info.scheme)),
         }
     }
 
@@ -331,7 +354,9 @@ impl Client {
         self.0.probers().clear();
         let withdrawn = self.0.registrar.shutdown(deadline).await;
         // Tasks end when told to; a little time is theirs even if withdrawing took all of it.
-        let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
+        let left = until
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_millis(100));
         let joined = self.0.tasks.join(left).await;
         withdrawn.and(joined)
     }
@@ -355,7 +380,10 @@ impl Drop for Inner {
         if !self.tasks.cancelled().is_cancelled() {
             let left = self.registrar.states().len();
             if left > 0 {
-                warn!(registrations = left, "a client was dropped without shutdown: its registrations end by their TTL");
+                warn!(
+                    registrations = left,
+                    "a client was dropped without shutdown: its registrations end by their TTL"
+                );
             }
             self.tasks.cancel();
         }

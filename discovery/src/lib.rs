@@ -8,15 +8,15 @@
 
 mod builder;
 mod client;
-mod config;
+mod open;
 mod registered;
 mod status;
 mod values;
 
 pub use builder::ClientBuilder;
 pub use client::Client;
-pub use config::{ClientConfig, builder_from_config, builder_from_uri, explain};
 pub use discovery_core::*;
+pub use open::{ClientConfig, builder_from_config, builder_from_uri, explain};
 pub use registered::Registered;
 pub use status::ClientStatus;
 pub use values::ConfigValues;

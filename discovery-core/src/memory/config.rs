@@ -40,8 +40,16 @@ impl Default for MemoryConfig {
 impl MemoryConfig {
     /// The block, for [`Loader::new`](crate::config::Loader::new).
     pub const BLOCK: KnownBlock = KnownBlock::of::<Self>("memory")
-        .env(&[EnvVar::new("DISCOVERY_MEMORY_NAME", "name"), EnvVar::new("DISCOVERY_MEMORY_TTL", "ttl")])
-        .uri(UriForm { schemes: &["memory"], endpoints: Some("name"), path: None, params: &[] });
+        .env(&[
+            EnvVar::new("DISCOVERY_MEMORY_NAME", "name"),
+            EnvVar::new("DISCOVERY_MEMORY_TTL", "ttl"),
+        ])
+        .uri(UriForm {
+            schemes: &["memory"],
+            endpoints: Some("name"),
+            path: None,
+            params: &[],
+        });
 
     /// The same settings for the store shared under this name.
     #[must_use]

@@ -21,5 +21,5 @@ pub use round_robin::RoundRobin;
 pub use service::{Service, Subscription};
 pub use strategy::{Endpoints, PickContext, Picker, Strategy, strategy_named};
 pub use view::View;
-pub use weighted_round_robin::WeightedRoundRobin;
 pub(crate) use view::{Prepared, State};
+pub use weighted_round_robin::WeightedRoundRobin;

@@ -96,7 +96,10 @@ impl Resilient {
                 backend,
                 limit: Semaphore::new(options.limit.clamp(1, Semaphore::MAX_PERMITS)),
                 budget: RetryBudget::default(),
-                breaker: options.breaker.clone().map(|breaker| Breaker::new(backend, breaker)),
+                breaker: options
+                    .breaker
+                    .clone()
+                    .map(|breaker| Breaker::new(backend, breaker)),
                 options,
                 inner,
             }),
@@ -114,7 +117,10 @@ impl Resilient {
 
     /// What the circuit lets through now.
     pub fn circuit(&self) -> CircuitState {
-        self.calls.breaker.as_ref().map_or(CircuitState::Closed, Breaker::state)
+        self.calls
+            .breaker
+            .as_ref()
+            .map_or(CircuitState::Closed, Breaker::state)
     }
 }
 

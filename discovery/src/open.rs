@@ -109,7 +109,10 @@ impl Client {
     pub fn from_env() -> Result<Self> {
         match env::var("DISCOVERY_URI") {
             Ok(uri) if !uri.is_empty() => Self::from_uri(&uri),
-            _ => match default_paths(|name| env::var_os(name)).into_iter().find(|path| path.is_file()) {
+            _ => match default_paths(|name| env::var_os(name))
+                .into_iter()
+                .find(|path| path.is_file())
+            {
                 Some(path) => Self::from_config(path),
                 None => Err(Error::new(ErrorKind::ConfigInvalid, "nothing names a backend")
                     .with_hint("set DISCOVERY_URI, for example to memory://, or write a discovery.yaml")),
@@ -134,15 +137,21 @@ pub fn builder_from_uri(uri: &str) -> Result<ClientBuilder> {
 /// As [`Client::from_config`].
 pub fn builder_from_config(path: impl AsRef<Path>) -> Result<ClientBuilder> {
     let loaded = loader().file(path.as_ref())?.env(env::vars_os())?;
-    let named: Vec<_> = loaded.blocks().into_iter().filter(|block| BACKENDS.contains(block)).collect();
+    let named: Vec<_> = loaded
+        .blocks()
+        .into_iter()
+        .filter(|block| BACKENDS.contains(block))
+        .collect();
     match named[..] {
         [backend] => builder(&loaded, backend),
         [] => Err(Error::new(ErrorKind::ConfigInvalid, "no backend is configured")
             .with_context("file", path.as_ref().display().to_string())
             .with_hint(format!("add a block for one of: {}", BACKENDS.join(", ")))),
-        _ => Err(Error::new(ErrorKind::ConfigInvalid, "several backends are configured")
-            .with_context("blocks", named.join(", "))
-            .with_hint("keep one of them")),
+        _ => Err(
+            Error::new(ErrorKind::ConfigInvalid, "several backends are configured")
+                .with_context("blocks", named.join(", "))
+                .with_hint("keep one of them"),
+        ),
     }
 }
 
