@@ -28,6 +28,8 @@ mod lease;
 mod pace;
 mod record;
 mod shutdown;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap},
