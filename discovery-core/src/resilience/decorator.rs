@@ -7,6 +7,7 @@ use tokio::{
     sync::Semaphore,
     time::{Instant, timeout},
 };
+use tracing::{Instrument, debug_span};
 
 use super::{
     Breaker, BreakerOptions, CacheOptions, CircuitState, RetryBudget, RetryPolicy, cache::ReadCache,
@@ -156,9 +157,10 @@ impl Calls {
             .run_within(&self.budget, true, |_| self.attempt(call()));
         // Boxed, so that a hit of the cache does not carry the room for a miss.
         let started = Instant::now();
+        let span = debug_span!("discovery.read", operation, backend = self.backend);
         let result = match &self.breaker {
-            Some(breaker) => Box::pin(breaker.run(retried)).await,
-            None => Box::pin(retried).await,
+            Some(breaker) => Box::pin(breaker.run(retried)).instrument(span).await,
+            None => Box::pin(retried).instrument(span).await,
         };
         metrics::discovery_duration(self.backend, operation, started.elapsed());
         self.named(operation, result)

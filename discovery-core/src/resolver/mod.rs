@@ -12,6 +12,7 @@ use std::{
 };
 
 use tokio::sync::Notify;
+use tracing::{Instrument, info_span};
 
 use crate::{
     disk::SnapshotStore,
@@ -110,8 +111,13 @@ impl Resolver {
         shared.attached.notify_one();
         if !running {
             let attached = shared.attached.clone();
+            let span = info_span!(
+                "discovery.watch",
+                service = upstream.label(),
+                backend = info.scheme
+            );
             let task = upstream::Upstream::new(self.0.clone(), upstream, attached);
-            self.0.tasks.spawn(task.run());
+            self.0.tasks.spawn(task.run().instrument(span));
         }
         Ok(view)
     }

@@ -266,11 +266,7 @@ impl Upstream {
             return;
         }
         if self.failure.take().is_some() {
-            info!(
-                service = self.query.label(),
-                backend = self.backend,
-                "watch is back"
-            );
+            info!(backend = self.backend, "watch is back");
         }
         self.link.source = Source::Live;
         self.link.evidence = evidence;
@@ -280,9 +276,9 @@ impl Upstream {
         metrics::watch_failed(self.backend, error.kind());
         let error = error.clone().with_backend(self.backend);
         if self.failure.is_none() {
-            warn!(service = self.query.label(), %error, ?retry_in, "watch is down, the last good view stays");
+            warn!(%error, ?retry_in, "watch is down, the last good view stays");
         } else {
-            debug!(service = self.query.label(), %error, ?retry_in, "watch is still down");
+            debug!(%error, ?retry_in, "watch is still down");
         }
         if self.link.source == Source::Live {
             self.link.source = Source::Stale;
@@ -305,7 +301,6 @@ impl Upstream {
         self.link.held = self.guard.held();
         if let (None, Some(held)) = (before.held, self.link.held) {
             warn!(
-                service = self.query.label(),
                 reason = held.reason.as_str(),
                 instances = held.instances,
                 "removals are held back until they are confirmed"
@@ -340,11 +335,7 @@ impl Upstream {
         let before = self.link;
         let mut delta = Delta::default();
         if let Some(gone) = self.guard.expired(now) {
-            info!(
-                service = self.query.label(),
-                instances = gone.len(),
-                "held removals are believed now"
-            );
+            info!(instances = gone.len(), "held removals are believed now");
             self.remove(gone.into_iter().collect(), &mut delta);
         }
         if self.guard.held().is_some() && self.read.is_none() && self.next_read <= now {
@@ -360,7 +351,7 @@ impl Upstream {
         let all = self.members.len();
         for writer in &mut self.writers {
             if writer.check_expired() {
-                warn!(service = self.query.label(), age = ?writer.age(), "view is older than max_stale");
+                warn!(age = ?writer.age(), "view is older than max_stale");
                 writer.publish(self.link, all);
             }
         }
@@ -380,7 +371,7 @@ impl Upstream {
                 self.link.source = source;
                 self.settle(before, &delta, confirmed);
             }
-            Err(error) => debug!(service = self.query.label(), %error, "confirmation read failed"),
+            Err(error) => debug!(%error, "confirmation read failed"),
         }
     }
 

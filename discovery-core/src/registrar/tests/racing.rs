@@ -48,7 +48,8 @@ async fn a_late_heartbeat_never_survives_shutdown() {
                 registrar.register(registration("a")),
                 registrar.register(registration("b"))
             );
-            (a.unwrap(), b.unwrap());
+            a.unwrap();
+            b.unwrap();
             sleep(millis(0..1100)).await;
             if round % 3 == 0 {
                 fake.amnesia();
