@@ -113,7 +113,7 @@ impl ClientBuilder {
     /// The client.
     ///
     /// # Errors
-    /// `ConfigInvalid` outside a tokio runtime.
+    /// `ConfigInvalid` outside a tokio runtime, and for a `max_stale` shorter than the backend confirms its answers.
     pub fn build(self) -> Result<Client> {
         Client::assemble(self)
     }

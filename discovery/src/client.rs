@@ -15,7 +15,7 @@ use discovery_core::{
     pick::{Service, Strategy},
     registrar::Registrar,
     resilience::Resilient,
-    resolver::{Resolver, check_query},
+    resolver::{Resolver, check_max_stale, check_query},
 };
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -77,6 +77,9 @@ impl Client {
 
     pub(crate) fn assemble(builder: ClientBuilder) -> Result<Self> {
         let tasks = TaskGroup::current()?;
+        if let Some(max_stale) = builder.max_stale {
+            check_max_stale(max_stale, &builder.backend.registry.capabilities())?;
+        }
         let raw = builder.backend;
         let reads = Arc::new(Resilient::new(raw.registry.clone(), builder.resilience));
         let mut backend = raw;

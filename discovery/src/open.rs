@@ -25,7 +25,12 @@ const MEMORY: &str = "memory";
 const KNOWN: &[KnownBlock] = &[ClientConfig::BLOCK, HighAvailability::BLOCK, MemoryConfig::BLOCK];
 
 /// Environment variables that are ours but set no field.
-const RESERVED: &[&str] = &["DISCOVERY_URI", "DISCOVERY_LOG"];
+const RESERVED: &[&str] = &[
+    "DISCOVERY_URI",
+    "DISCOVERY_LOG",
+    "DISCOVERY_TEST_TIER",
+    "DISCOVERY_TEST_REPORT",
+];
 
 /// The `client:` block: what a client of any backend does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
