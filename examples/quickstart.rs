@@ -3,24 +3,20 @@
 //! `cargo run --example quickstart` needs no server: it uses the embedded `memory` registry. It ends with exit code 0 only
 //! if everything it tells about really happened.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Display,
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fmt::Display, process::ExitCode, time::Duration};
 
 use anstyle::{AnsiColor, Style};
 use discovery::{
     Client, Error, ErrorKind, Registration, Result, Snapshot, Source,
-    memory::{MemoryConfig, MemoryStore},
+    memory::MemoryStore,
     pick::{CallPolicy, Service, Subscription},
 };
 use discovery_testkit::chaos::Chaos;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    time::timeout,
+    task::JoinSet,
+    time::{Instant, timeout},
 };
 
 const SERVICE: &str = "greeter";
@@ -32,7 +28,11 @@ async fn main() -> ExitCode {
     let started = Instant::now();
     match run().await {
         Ok(()) => {
-            say(AnsiColor::Green, "done", format!("all of it happened, in {:.1?}", started.elapsed()));
+            say(
+                AnsiColor::Green,
+                "done",
+                format!("all of it happened, in {:.1?}", started.elapsed()),
+            );
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -47,36 +47,56 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<()> {
     // One registry. The consumer reaches it by a way of its own, which can be cut.
-    let registry = MemoryStore::new(MemoryConfig::default());
+    let registry = MemoryStore::new();
     let (way, faults) = Chaos::wrap(registry.backend());
     let consumer = Client::builder(way).build()?;
-    say(AnsiColor::Blue, "registry", format!("{} ({})", consumer.info().scheme, consumer.info().address));
+    say(
+        AnsiColor::Blue,
+        "registry",
+        format!("{} ({})", consumer.info().scheme, consumer.info().address),
+    );
 
     // Each instance is a small TCP server that registers itself, as a process of its own would.
     let mut instances = Vec::new();
     for _ in 0..3 {
         instances.push(Instance::start(&registry).await?);
     }
-    say(AnsiColor::Blue, "registered", format!("3 instances of `{SERVICE}`"));
+    say(
+        AnsiColor::Blue,
+        "registered",
+        format!("3 instances of `{SERVICE}`"),
+    );
 
     let greeter = consumer.service(SERVICE)?;
     let mut changes = greeter.subscribe();
     let view = until(&mut changes, "three instances", |view| view.instances.len() == 3).await?;
     for instance in &view.instances {
-        say(AnsiColor::Blue, "discovered", format!("{} at {} [{}]", instance.key.id, instance.address(), instance.status));
+        say(
+            AnsiColor::Blue,
+            "discovered",
+            format!(
+                "{} at {} [{}]",
+                instance.key.id,
+                instance.address(),
+                instance.status
+            ),
+        );
     }
 
     balance(&greeter, &instances).await?;
 
-    let (victim, survivors) = instances.split_first().ok_or_else(|| broken("no instance was started"))?;
-    fail(&greeter, &mut changes, victim).await?;
+    fail(&greeter, &mut changes, instances.remove(0)).await?;
     outage(&greeter, &mut changes, &faults).await?;
 
-    for instance in survivors {
+    for instance in instances {
         instance.client.shutdown(Duration::from_secs(1)).await?;
     }
     until(&mut changes, "an empty view", |view| view.instances.is_empty()).await?;
-    say(AnsiColor::Blue, "withdrawn", "the instances left on shutdown, nothing stays registered");
+    say(
+        AnsiColor::Blue,
+        "withdrawn",
+        "the instances left on shutdown, nothing stays registered",
+    );
     consumer.shutdown(Duration::from_secs(1)).await
 }
 
@@ -91,32 +111,70 @@ async fn balance(greeter: &Service, instances: &[Instance]) -> Result<()> {
     }
     let each = started.elapsed() / u32::try_from(PICKS).unwrap_or(1);
     for (port, count) in &counts {
-        say(AnsiColor::Cyan, "picked", format!("{count:>5} × 127.0.0.1:{port}  {}", "▇".repeat(count / 50)));
+        say(
+            AnsiColor::Cyan,
+            "picked",
+            format!("{count:>5} × 127.0.0.1:{port}  {}", "▇".repeat(count / 50)),
+        );
     }
-    say(AnsiColor::Cyan, "picked", format!("{each:?} a pick, counting included (a debug build)"));
-    let even = counts.values().all(|count| count.abs_diff(PICKS / instances.len()) <= 1);
-    ensure(even && counts.len() == instances.len(), "the picks were not spread evenly")?;
+    say(
+        AnsiColor::Cyan,
+        "picked",
+        format!("{each:?} a pick, counting included (a debug build)"),
+    );
+    let even = counts
+        .values()
+        .all(|count| count.abs_diff(PICKS / instances.len()) <= 1);
+    ensure(
+        even && counts.len() == instances.len(),
+        "the picks were not spread evenly",
+    )?;
 
     let answer = greet(greeter).await?;
-    say(AnsiColor::Cyan, "called", format!("an instance answered {answer:?}"));
+    say(
+        AnsiColor::Cyan,
+        "called",
+        format!("an instance answered {answer:?}"),
+    );
     Ok(())
 }
 
 /// An instance dies without a word: its registration runs out, and the view follows.
-async fn fail(greeter: &Service, changes: &mut Subscription, victim: &Instance) -> Result<()> {
-    let died = Instant::now();
-    victim.die().await;
-    say(AnsiColor::Yellow, "killed", format!("127.0.0.1:{} stopped without saying so", victim.port));
+async fn fail(greeter: &Service, changes: &mut Subscription, victim: Instance) -> Result<()> {
+    let (died, port) = (Instant::now(), victim.port);
+    victim.die();
+    say(
+        AnsiColor::Yellow,
+        "killed",
+        format!("127.0.0.1:{port} stopped without saying so"),
+    );
     // Until its registration runs out, calls that meet it go on to the next instance.
     for _ in 0..6 {
         greet(greeter).await?;
     }
-    say(AnsiColor::Yellow, "failed over", format!("6 of 6 calls answered, {:.1?} after its end", died.elapsed()));
-    let view = until(changes, "the dead instance to leave", |view| view.instances.len() == 2).await?;
-    ensure(view.instances.iter().all(|i| i.port != victim.port), "the wrong instance left the view")?;
+    say(
+        AnsiColor::Yellow,
+        "failed over",
+        format!("6 of 6 calls answered, {:.1?} after its end", died.elapsed()),
+    );
+    let view = until(changes, "the dead instance to leave", |view| {
+        view.instances.len() == 2
+    })
+    .await?;
+    ensure(
+        view.instances.iter().all(|i| i.port != port),
+        "the wrong instance left the view",
+    )?;
     let took = died.elapsed();
-    say(AnsiColor::Yellow, "noticed", format!("the view lost it {took:.2?} after its end (its TTL is {TTL:?})"));
-    ensure(took < TTL + Duration::from_secs(2), "the dead instance stayed too long")
+    say(
+        AnsiColor::Yellow,
+        "noticed",
+        format!("the view lost it {took:.2?} after its end (its TTL is {TTL:?})"),
+    );
+    ensure(
+        took < TTL + Duration::from_secs(2),
+        "the dead instance stayed too long",
+    )
 }
 
 /// The way to the registry is cut: picks go on from the last good view, marked stale, and it heals.
@@ -132,12 +190,18 @@ async fn outage(greeter: &Service, changes: &mut Subscription, faults: &Chaos) -
             picks += 1;
         }
         let view = greeter.instances().await?;
-        ensure(view.source == Source::Stale && view.age() > last, "a view without contact must be stale and age")?;
+        ensure(
+            view.source == Source::Stale && view.age() > last,
+            "a view without contact must be stale and age",
+        )?;
         last = view.age();
         say(
             AnsiColor::Magenta,
             "stale",
-            format!("{} instances, last confirmed {last:.1?} ago, {picks} picks went on", view.instances.len()),
+            format!(
+                "{} instances, last confirmed {last:.1?} ago, {picks} picks went on",
+                view.instances.len()
+            ),
         );
     }
     let healing = Instant::now();
@@ -146,38 +210,53 @@ async fn outage(greeter: &Service, changes: &mut Subscription, faults: &Chaos) -
     say(
         AnsiColor::Green,
         "healed",
-        format!("live again after {:.2?}, confirmed {:.0?} ago", healing.elapsed(), view.age()),
+        format!(
+            "live again after {:.2?}, confirmed {:.0?} ago",
+            healing.elapsed(),
+            view.age()
+        ),
     );
-    ensure(view.instances.len() == 2 && view.age() < last, "the view did not come back fresh and whole")
+    ensure(
+        view.instances.len() == 2 && view.age() < last,
+        "the view did not come back fresh and whole",
+    )
 }
 
 /// A small TCP server that says its name, and the client that registered it.
 struct Instance {
     port: u16,
     client: Client,
-    server: tokio::task::AbortHandle,
+    /// Ends when dropped.
+    server: JoinSet<()>,
 }
 
 impl Instance {
     async fn start(registry: &MemoryStore) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(io)?;
         let port = listener.local_addr().map_err(io)?.port();
-        let mut servers = tokio::task::JoinSet::new();
-        let server = servers.spawn(async move {
+        let mut server = JoinSet::new();
+        server.spawn(async move {
             while let Ok((mut connection, _)) = listener.accept().await {
-                let _ = connection.write_all(format!("hello from {port}").as_bytes()).await;
+                let _ = connection
+                    .write_all(format!("hello from {port}").as_bytes())
+                    .await;
             }
         });
-        servers.detach_all();
         let client = Client::builder(registry.backend()).build()?;
-        client.register(Registration::builder(SERVICE, "127.0.0.1", port).tag("quickstart").ttl(TTL).build()?).await?;
+        client
+            .register(
+                Registration::builder(SERVICE, "127.0.0.1", port)
+                    .tag("quickstart")
+                    .ttl(TTL)
+                    .build()?,
+            )
+            .await?;
         Ok(Self { port, client, server })
     }
 
     /// Ends as a killed process does: the server is gone, the heartbeats stop, nothing is withdrawn.
-    async fn die(&self) {
-        self.server.abort();
-        self.client.abandon().await;
+    fn die(self) {
+        drop((self.server, self.client));
     }
 }
 
@@ -190,7 +269,10 @@ async fn greet(greeter: &Service) -> Result<String> {
         connection.read_to_string(&mut answer).await?;
         Ok::<_, std::io::Error>(answer)
     };
-    greeter.call(&policy, call).await.map_err(|error| broken(format!("no instance answered: {error}")))
+    greeter
+        .call(&policy, call)
+        .await
+        .map_err(|error| broken(format!("no instance answered: {error}")))
 }
 
 /// Waits for a view that is as it should be.
@@ -203,7 +285,9 @@ async fn until(changes: &mut Subscription, what: &str, good: impl Fn(&Snapshot) 
             }
         }
     };
-    timeout(Duration::from_secs(5), wait).await.unwrap_or_else(|_| Err(broken(format!("waited in vain for {what}"))))
+    timeout(Duration::from_secs(5), wait)
+        .await
+        .unwrap_or_else(|_| Err(broken(format!("waited in vain for {what}"))))
 }
 
 fn ensure(held: bool, otherwise: &'static str) -> Result<()> {

@@ -14,9 +14,9 @@ pub mod memory;
 mod metrics;
 mod model;
 pub mod pick;
+pub mod registrar;
 pub mod resilience;
 pub mod resolver;
-pub mod registrar;
 mod spi;
 mod task;
 #[cfg(test)]

@@ -8,22 +8,19 @@ use std::{
 };
 
 use discovery_core::{
-    Backend, BackendInfo, Capabilities, Error, ErrorKind, HealthReport, InstanceId, InstanceKey, MetaChange, Query,
-    Registration, Result, Scope, ServiceHealth, ServiceName, ServiceRegistry, ServiceSummary, Snapshot, Target, TaskGroup,
-    health::{Prober, ProberHandle},
+    Backend, BackendInfo, Capabilities, Error, ErrorKind, HealthReport, InstanceId, InstanceKey, MetaChange,
+    Query, Registration, Result, Scope, ServiceHealth, ServiceName, ServiceRegistry, ServiceSummary,
+    Snapshot, Status, Target, TaskGroup,
+    health::{Prober, Thresholds, check_for},
     pick::{Service, Strategy},
     registrar::Registrar,
     resilience::Resilient,
-    resolver::{Resolver, check_query},
+    resolver::{Resolver, check_max_stale, check_query},
 };
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{debug, warn};
 
-use crate::{
-    builder::ClientBuilder,
-    status::ClientStatus,
-    values::ConfigValues,
-};
+use crate::{builder::ClientBuilder, registered::Registered, status::ClientStatus, values::ConfigValues};
 
 /// A client of one registry. Cloning copies one pointer; all clones are one client.
 ///
@@ -60,12 +57,15 @@ struct Inner {
     strategy: Arc<dyn Strategy>,
     timeout: Duration,
     max_stale: Option<Duration>,
-    probers: Mutex<HashMap<InstanceId, ProberHandle>>,
+    several_checks: bool,
+    probers: Mutex<HashMap<InstanceKey, Prober>>,
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("backend", &self.0.info).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("backend", &self.0.info)
+            .finish_non_exhaustive()
     }
 }
 
@@ -77,6 +77,9 @@ impl Client {
 
     pub(crate) fn assemble(builder: ClientBuilder) -> Result<Self> {
         let tasks = TaskGroup::current()?;
+        if let Some(max_stale) = builder.max_stale {
+            check_max_stale(max_stale, &builder.backend.registry.capabilities())?;
+        }
         let raw = builder.backend;
         let reads = Arc::new(Resilient::new(raw.registry.clone(), builder.resilience));
         let mut backend = raw;
@@ -94,6 +97,7 @@ impl Client {
             strategy: builder.strategy,
             timeout: builder.timeout,
             max_stale: builder.max_stale,
+            several_checks: builder.several_checks,
             probers: Mutex::default(),
         })))
     }
@@ -121,21 +125,270 @@ impl Client {
     /// `Unsupported` when the backend cannot register or a check cannot be run.
     ///
     /// # Cancel safety
-    /// Cancel-safe: a dropped call leaves the instance either registered and kept, or withdrawn.
+    /// Cancel-safe: a dropped call leaves nothing registered that nobody knows of.
     pub async fn register(&self, mut registration: Registration) -> Result<Registered> {
-        let checks = if self.0.can.runs_checks { Vec::new() } else { registration.checks.clone() };
-        for check in &checks {
-            discovery_core::health::check_for(check)?;
+        let inner = &*self.0;
+        if registration.checks.len() > 1 && !inner.several_checks {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "several checks, but the configuration allows one",
+            )
+            .with_hint("set `high_availability.health_checks.multiple_checks` to true"));
         }
-        if !checks.is_empty() && registration.health.status.is_serving() {
-            registration.health.status = discovery_core::Status::Starting;
+        let probing = !inner.can.runs_checks && !registration.checks.is_empty();
+        if probing {
+            registration
+                .checks
+                .iter()
+                .try_for_each(|check| check_for(check).map(drop))?;
+            if registration.health.status.is_serving() {
+                // New is not healthy: nobody has looked yet.
+                registration.health.status = Status::Starting;
+            }
         }
-        let id = registration.id.clone();
-        let key = self.0.registrar.register(registration.clone()).await?;
-        if !checks.is_empty() {
-            let prober = self.probe(&registration, &key)?;
-            self.0.probers().insert(id, prober);
+        let key = inner.registrar.register(registration.clone()).await?;
+        // Whatever probed an earlier registration of this id ends here.
+        inner.probers().remove(&key);
+        if probing {
+            self.probe(&registration, &key)?;
         }
-        Ok(Registered { client: self.clone(), key })
+        Ok(Registered {
+            client: self.clone(),
+            key,
+        })
+    }
+
+    /// Looks at the instance as its checks say, and has the registrar show what is seen.
+    fn probe(&self, registration: &Registration, key: &InstanceKey) -> Result<()> {
+        let inner = &*self.0;
+        let prober = Prober::start(&inner.tasks, key.clone(), registration, Thresholds::default())?;
+        let mut reports = prober.reports();
+        reports.mark_changed();
+        let (registrar, key_of) = (inner.registrar.clone(), key.clone());
+        inner.tasks.spawn(async move {
+            // The channel closes when the prober is dropped.
+            while reports.changed().await.is_ok() {
+                let report = reports.borrow_and_update().clone();
+                if let Err(error) = registrar.report_health(&key_of.service, &key_of.id, report).await {
+                    debug!(key = %key_of, %error, "check result not shown yet");
+                }
+            }
+        });
+        inner.probers().insert(key.clone(), prober);
+        Ok(())
+    }
+
+    /// Withdraws a registration of this client.
+    ///
+    /// # Errors
+    /// `NotFound` when this client registered nothing of that id, `InvalidInput` when several services have it.
+    /// Whatever the registry fails with after the configured attempts; the withdrawal is then tried on in the background.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe: once asked for, the withdrawal goes on.
+    pub async fn deregister(&self, id: &InstanceId) -> Result<()> {
+        let service = self.0.registrar.find(id)?;
+        self.0
+            .probers()
+            .retain(|key, _| key.service != service || key.id != *id);
+        self.0.registrar.deregister(&service, id).await
+    }
+
+    /// Sets and removes metadata of a registration of this client.
+    ///
+    /// What is desired changes first: a registration made again carries it.
+    ///
+    /// # Errors
+    /// As [`Self::deregister`]; what the registry could not be told now is told when it is back.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe.
+    pub async fn update_meta(&self, id: &InstanceId, change: MetaChange) -> Result<()> {
+        let service = self.0.registrar.find(id)?;
+        self.0.registrar.update_meta(&service, id, change).await
+    }
+
+    /// Shows the health of a registration of this client, from now on with every heartbeat.
+    ///
+    /// # Errors
+    /// As [`Self::update_meta`].
+    ///
+    /// # Cancel safety
+    /// Cancel-safe.
+    pub async fn report_health(&self, id: &InstanceId, report: HealthReport) -> Result<()> {
+        let service = self.0.registrar.find(id)?;
+        self.0.registrar.report_health(&service, id, report).await
+    }
+
+    /// Takes a registration of this client out of new traffic, waits for what is under way, and withdraws it.
+    ///
+    /// # Errors
+    /// As [`Self::deregister`].
+    ///
+    /// # Cancel safety
+    /// Not cancel-safe: dropped while waiting, the instance stays registered and draining.
+    pub async fn drain(&self, id: &InstanceId, wait: Duration) -> Result<()> {
+        let service = self.0.registrar.find(id)?;
+        self.0.registrar.drain(&service, id, wait).await
+    }
+
+    // === discovery ===
+
+    /// A handle on the healthy instances of a service.
+    ///
+    /// # Errors
+    /// `InvalidInput` when `name` is not a service name, `Closed` after shutdown.
+    pub fn service(&self, name: impl AsRef<str>) -> Result<Service> {
+        self.query(&Query::service(name)?)
+    }
+
+    /// A handle on what a query means, balanced as the client is.
+    ///
+    /// # Errors
+    /// `Unsupported` when the backend cannot answer such a query, `ConfigInvalid` for a `max_stale` it cannot keep, `Closed`
+    /// after shutdown.
+    pub fn query(&self, query: &Query) -> Result<Service> {
+        self.balanced(query, &self.0.strategy)
+    }
+
+    /// A handle on what a query means, balanced by `strategy`. Handles of one query and strategy name share one view.
+    ///
+    /// # Errors
+    /// As [`Self::query`].
+    pub fn balanced(&self, query: &Query, strategy: &Arc<dyn Strategy>) -> Result<Service> {
+        let mut query = query.clone();
+        query.max_stale = query.max_stale.or(self.0.max_stale);
+        Ok(Service::new(
+            self.0.resolver.view(&query, strategy)?,
+            self.0.timeout,
+        ))
+    }
+
+    /// Looks once, without a watch: through the cache, and from the last good answer while the registry is down.
+    ///
+    /// # Errors
+    /// As [`Self::query`], and whatever the registry fails with while there is no good answer.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe.
+    pub async fn lookup(&self, query: &Query) -> Result<Snapshot> {
+        self.open()?;
+        let mut query = query.clone();
+        query.max_stale = query.max_stale.or(self.0.max_stale);
+        check_query(&query, &self.0.can).map_err(|error| error.with_backend(self.0.info.scheme))?;
+        self.0.reads.instances(&query).await
+    }
+
+    /// The services of the registry, sorted by name.
+    ///
+    /// # Errors
+    /// `Unsupported` when the backend cannot list services; whatever the registry fails with.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe.
+    pub async fn services(&self) -> Result<Vec<ServiceSummary>> {
+        self.open()?;
+        self.0.reads.services(&Scope::default()).await
+    }
+
+    /// How well the instances of a service are, with their checks.
+    ///
+    /// # Errors
+    /// As [`Self::lookup`].
+    ///
+    /// # Cancel safety
+    /// Cancel-safe.
+    pub async fn health(&self, name: impl AsRef<str> + Send) -> Result<ServiceHealth> {
+        let service = ServiceName::new(name)?;
+        let query = Query::new(Target::Service(service.clone()))
+            .include_unhealthy()
+            .with_checks();
+        Ok(ServiceHealth::of(service, self.lookup(&query).await?.instances))
+    }
+
+    /// How this client and its registry stand. It answers when the registry does not: that is part of the answer.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe.
+    pub async fn status(&self) -> ClientStatus {
+        ClientStatus {
+            backend: self.0.info.clone(),
+            registry: self.0.reads.status().await,
+            circuit: self.0.reads.circuit(),
+            registrations: self.0.registrar.states(),
+            watches: self.0.resolver.upstreams(),
+        }
+    }
+
+    /// The configuration values the registry keeps.
+    ///
+    /// # Errors
+    /// `Unsupported` when it keeps none.
+    pub fn config(&self) -> Result<ConfigValues> {
+        let idle = self.0.can.confirm_every * 2;
+        match &self.0.backend.config {
+            Some(store) => Ok(ConfigValues::new(
+                store.clone(),
+                self.0.info.scheme,
+                self.0.timeout,
+                idle,
+            )),
+            None => Err(Error::new(
+                ErrorKind::Unsupported,
+                "this backend keeps no configuration values",
+            )
+            .with_backend(self.0.info.scheme)),
+        }
+    }
+
+    // === the end ===
+
+    /// Stops heartbeats, withdraws every registration, stops every watch and joins every task.
+    ///
+    /// Handles made from this client answer `Closed` from then on.
+    ///
+    /// # Errors
+    /// `Timeout` naming what could not be withdrawn by `deadline`; it will end by its TTL.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe: calling it again goes on.
+    pub async fn shutdown(&self, deadline: Duration) -> Result<()> {
+        let until = Instant::now() + deadline;
+        self.0.probers().clear();
+        let withdrawn = self.0.registrar.shutdown(deadline).await;
+        // Tasks end when told to; a little time is theirs even if withdrawing took all of it.
+        let left = until
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_millis(100));
+        let joined = self.0.tasks.join(left).await;
+        withdrawn.and(joined)
+    }
+
+    fn open(&self) -> Result<()> {
+        if self.0.tasks.cancelled().is_cancelled() {
+            return Err(Error::new(ErrorKind::Closed, "the client was shut down"));
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn probers(&self) -> MutexGuard<'_, HashMap<InstanceKey, Prober>> {
+        self.probers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if !self.tasks.cancelled().is_cancelled() {
+            let left = self.registrar.states().len();
+            if left > 0 {
+                warn!(
+                    registrations = left,
+                    "a client was dropped without shutdown: its registrations end by their TTL"
+                );
+            }
+            self.tasks.cancel();
+        }
     }
 }

@@ -10,7 +10,6 @@ use crate::Client;
 ///
 /// Every method is cancel-safe: what is desired changes first, and the registry follows.
 #[derive(Debug, Clone)]
-#[must_use = "the registration is kept either way; the handle is how to change it"]
 pub struct Registered {
     pub(crate) client: Client,
     pub(crate) key: InstanceKey,

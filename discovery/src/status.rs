@@ -1,6 +1,8 @@
 //! How a client stands.
 
-use discovery_core::{BackendInfo, BackendStatus, Result, registrar::RegistrationState, resilience::CircuitState};
+use discovery_core::{
+    BackendInfo, BackendStatus, Result, registrar::RegistrationState, resilience::CircuitState,
+};
 
 /// How a client stands: what it answers even when the registry does not.
 #[derive(Debug)]

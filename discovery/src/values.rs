@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use discovery_core::{
-    ConfigEntry, ConfigEvent, ConfigKey, ConfigSnapshot, ConfigStore, Error, ErrorKind, PutMode, Result, Version,
+    ConfigEntry, ConfigEvent, ConfigKey, ConfigSnapshot, ConfigStore, Error, ErrorKind, PutMode, Result,
+    Version,
     watch::{Recover, Recovered},
 };
 use futures::{Stream, stream};
@@ -22,8 +23,18 @@ pub struct ConfigValues {
 }
 
 impl ConfigValues {
-    pub(crate) fn new(store: Arc<dyn ConfigStore>, backend: &'static str, timeout: Duration, idle: Duration) -> Self {
-        Self { store, backend, timeout, idle }
+    pub(crate) fn new(
+        store: Arc<dyn ConfigStore>,
+        backend: &'static str,
+        timeout: Duration,
+        idle: Duration,
+    ) -> Self {
+        Self {
+            store,
+            backend,
+            timeout,
+            idle,
+        }
     }
 
     async fn within<T>(&self, operation: &'static str, call: impl Future<Output = Result<T>>) -> Result<T> {
@@ -51,7 +62,8 @@ impl ConfigValues {
     /// `InvalidInput` when `key` is not one, `Conflict` when `mode` does not hold.
     pub async fn put(&self, key: &str, value: impl AsRef<[u8]> + Send, mode: PutMode) -> Result<Version> {
         let key = ConfigKey::new(key)?;
-        self.within("config put", self.store.put(&key, value.as_ref(), mode)).await
+        self.within("config put", self.store.put(&key, value.as_ref(), mode))
+            .await
     }
 
     /// Deletes `key` and answers whether it was there; with a version, only while the key has it.
@@ -60,7 +72,8 @@ impl ConfigValues {
     /// `InvalidInput` when `key` is not one, `Conflict` when the key has another version.
     pub async fn delete(&self, key: &str, version: Option<Version>) -> Result<bool> {
         let key = ConfigKey::new(key)?;
-        self.within("config delete", self.store.delete(&key, version)).await
+        self.within("config delete", self.store.delete(&key, version))
+            .await
     }
 
     /// Every entry whose key starts with `prefix`, at one moment.

@@ -2,23 +2,34 @@
 
 use std::time::Duration;
 
-use crate::error::{Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
 
-/// Settings of a [`MemoryStore`](super::MemoryStore).
-#[derive(Debug, Clone, PartialEq, Eq)]
+use crate::{
+    config::{EnvVar, KnownBlock, UriForm, duration},
+    error::{Error, ErrorKind, Result},
+};
+
+/// Settings of a [`MemoryStore`](super::MemoryStore): the `memory:` block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct MemoryConfig {
+    /// The name of a store that this process shares; a store of its own where there is none. The host of a URI.
+    pub name: Option<String>,
     /// How long a record lives without renewal where its registration does not say; 30 s.
+    #[serde(with = "duration::positive")]
     pub ttl: Duration,
     /// How many changes a watch can fall behind before it expires; 1024.
     pub log_capacity: usize,
     /// How often a quiet watch confirms that nothing changed; 5 s.
+    #[serde(with = "duration::positive")]
     pub confirm_interval: Duration,
 }
 
 impl Default for MemoryConfig {
     fn default() -> Self {
         Self {
+            name: None,
             ttl: Duration::from_secs(30),
             log_capacity: 1024,
             confirm_interval: Duration::from_secs(5),
@@ -27,6 +38,26 @@ impl Default for MemoryConfig {
 }
 
 impl MemoryConfig {
+    /// The block, for [`Loader::new`](crate::config::Loader::new).
+    pub const BLOCK: KnownBlock = KnownBlock::of::<Self>("memory")
+        .env(&[
+            EnvVar::new("DISCOVERY_MEMORY_NAME", "name"),
+            EnvVar::new("DISCOVERY_MEMORY_TTL", "ttl"),
+        ])
+        .uri(UriForm {
+            schemes: &["memory"],
+            endpoints: Some("name"),
+            path: None,
+            params: &[],
+        });
+
+    /// The same settings for the store shared under this name.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
     /// The same settings with this lifetime of records.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {

@@ -102,21 +102,21 @@ impl MemoryStore {
         Self::default()
     }
 
-    /// An empty private store.
+    /// The store of this configuration: with a name the one that everybody in this process shares under it while any of them
+    /// keeps it, else an empty one of its own.
     ///
     /// # Errors
-    /// [`ErrorKind::ConfigInvalid`] for a TTL under a second, no log or a confirm interval of zero.
+    /// [`ErrorKind::ConfigInvalid`] for a TTL under a second, no log or a confirm interval of zero, and for a name that is
+    /// open with other settings.
     pub fn with_config(config: MemoryConfig) -> Result<Self> {
         config.validate()?;
-        Ok(Self(Shared::new(None, config)))
+        match config.name.clone() {
+            Some(name) => Self::named(&name, config),
+            None => Ok(Self(Shared::new(None, config))),
+        }
     }
 
-    /// The store everybody in this process shares under `name` while any of them keeps it; made when it is not there.
-    ///
-    /// # Errors
-    /// [`ErrorKind::ConfigInvalid`] for settings [`with_config`](Self::with_config) refuses, and for other settings than
-    /// those the store was made with.
-    pub fn named(name: &str, config: MemoryConfig) -> Result<Self> {
+    fn named(name: &str, config: MemoryConfig) -> Result<Self> {
         static NAMED: LazyLock<Mutex<HashMap<Arc<str>, Weak<Shared>>>> = LazyLock::new(Mutex::default);
         let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shared) = named.get(name).and_then(Weak::upgrade) {
@@ -131,7 +131,6 @@ impl MemoryStore {
             .with_context("name", name)
             .with_hint("use the same settings everywhere, or another name"));
         }
-        config.validate()?;
         let shared = Shared::new(Some(name.into()), config);
         named.retain(|_, store| store.strong_count() > 0);
         named.insert(name.into(), Arc::downgrade(&shared));

@@ -11,6 +11,7 @@ mod round_robin;
 mod service;
 mod strategy;
 mod view;
+mod weighted_round_robin;
 
 pub use call::{CallError, CallPolicy};
 pub use load::{Load, Outcome, Picked};
@@ -21,3 +22,4 @@ pub use service::{Service, Subscription};
 pub use strategy::{Endpoints, PickContext, Picker, Strategy, strategy_named};
 pub use view::View;
 pub(crate) use view::{Prepared, State};
+pub use weighted_round_robin::WeightedRoundRobin;

@@ -12,13 +12,20 @@ impl Strategy for RoundRobin {
     }
 
     fn prepare(&self, endpoints: &Endpoints) -> Box<dyn Picker> {
-        Box::new(Rotation { len: endpoints.len() })
+        Box::new(Rotation::of(endpoints.len()))
     }
 }
 
+/// Turns from zero to a length, again and again.
 #[derive(Debug)]
-struct Rotation {
+pub(super) struct Rotation {
     len: usize,
+}
+
+impl Rotation {
+    pub(super) fn of(len: usize) -> Self {
+        Self { len }
+    }
 }
 
 impl Picker for Rotation {

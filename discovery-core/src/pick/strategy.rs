@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, sync::Arc};
 
-use super::{Load, Random, RoundRobin};
+use super::{Load, Random, RoundRobin, WeightedRoundRobin};
 use crate::{
     error::{Error, ErrorKind, Result},
     model::{Chunks, Instance, Instances},
@@ -88,7 +88,7 @@ pub trait Picker: Send + Sync + Debug + 'static {
 }
 
 /// The strategies this release has.
-const STRATEGIES: [&str; 2] = ["round_robin", "random"];
+const STRATEGIES: [&str; 3] = ["round_robin", "weighted_round_robin", "random"];
 
 /// The strategy called `name` in code, YAML and Python.
 ///
@@ -97,6 +97,7 @@ const STRATEGIES: [&str; 2] = ["round_robin", "random"];
 pub fn strategy_named(name: &str) -> Result<Arc<dyn Strategy>> {
     match name {
         "round_robin" => Ok(Arc::new(RoundRobin)),
+        "weighted_round_robin" => Ok(Arc::new(WeightedRoundRobin)),
         "random" => Ok(Arc::new(Random)),
         _ => Err(Error::new(ErrorKind::ConfigInvalid, "unknown balancing strategy")
             .with_context("strategy", format!("{name:?}"))

@@ -3,13 +3,18 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
+use tracing::{Instrument, debug_span};
 
 use super::{
     Breaker, BreakerOptions, CacheOptions, CircuitState, RetryBudget, RetryPolicy, cache::ReadCache,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
+    metrics,
     model::{
         HealthReport, Instance, InstanceKey, Lease, LeaseGroup, MetaChange, Query, Registration, Renewal,
         Scope, ServiceSummary, Snapshot,
@@ -31,8 +36,8 @@ pub struct ResilienceOptions {
     pub write_timeout: Duration,
     /// How reads are repeated.
     pub retry: RetryPolicy,
-    /// When reads stop for a while.
-    pub breaker: BreakerOptions,
+    /// When reads stop for a while; `None` lets them through always.
+    pub breaker: Option<BreakerOptions>,
     /// What is kept of reads; `None` keeps nothing.
     pub cache: Option<CacheOptions>,
 }
@@ -46,7 +51,7 @@ impl Default for ResilienceOptions {
             register_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(10),
             retry: RetryPolicy::default(),
-            breaker: BreakerOptions::default(),
+            breaker: Some(BreakerOptions::default()),
             cache: Some(CacheOptions::default()),
         }
     }
@@ -92,7 +97,10 @@ impl Resilient {
                 backend,
                 limit: Semaphore::new(options.limit.clamp(1, Semaphore::MAX_PERMITS)),
                 budget: RetryBudget::default(),
-                breaker: Breaker::new(backend, options.breaker.clone()),
+                breaker: options
+                    .breaker
+                    .clone()
+                    .map(|breaker| Breaker::new(backend, breaker)),
                 options,
                 inner,
             }),
@@ -110,7 +118,10 @@ impl Resilient {
 
     /// What the circuit lets through now.
     pub fn circuit(&self) -> CircuitState {
-        self.calls.breaker.state()
+        self.calls
+            .breaker
+            .as_ref()
+            .map_or(CircuitState::Closed, Breaker::state)
     }
 }
 
@@ -121,7 +132,7 @@ struct Calls {
     options: ResilienceOptions,
     limit: Semaphore,
     budget: RetryBudget,
-    breaker: Breaker,
+    breaker: Option<Breaker>,
 }
 
 impl Calls {
@@ -145,7 +156,14 @@ impl Calls {
             .retry
             .run_within(&self.budget, true, |_| self.attempt(call()));
         // Boxed, so that a hit of the cache does not carry the room for a miss.
-        self.named(operation, Box::pin(self.breaker.run(retried)).await)
+        let started = Instant::now();
+        let span = debug_span!("discovery.read", operation, backend = self.backend);
+        let result = match &self.breaker {
+            Some(breaker) => Box::pin(breaker.run(retried)).instrument(span).await,
+            None => Box::pin(retried).instrument(span).await,
+        };
+        metrics::discovery_duration(self.backend, operation, started.elapsed());
+        self.named(operation, result)
     }
 
     async fn write<T>(

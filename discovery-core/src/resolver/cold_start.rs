@@ -33,7 +33,6 @@ impl Upstream {
             return;
         };
         info!(
-            service = self.query.label(),
             instances = snapshot.instances.len(),
             age = ?snapshot.age(),
             "the registry does not answer: starting from the last good snapshot on disk"
@@ -67,10 +66,7 @@ impl Upstream {
                 .await
                 .is_err()
         {
-            debug!(
-                service = self.query.label(),
-                "the last snapshot was not saved in time"
-            );
+            debug!("the last snapshot was not saved in time");
         }
     }
 

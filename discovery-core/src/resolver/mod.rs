@@ -12,6 +12,7 @@ use std::{
 };
 
 use tokio::sync::Notify;
+use tracing::{Instrument, info_span};
 
 use crate::{
     disk::SnapshotStore,
@@ -110,8 +111,13 @@ impl Resolver {
         shared.attached.notify_one();
         if !running {
             let attached = shared.attached.clone();
+            let span = info_span!(
+                "discovery.watch",
+                service = upstream.label(),
+                backend = info.scheme
+            );
             let task = upstream::Upstream::new(self.0.clone(), upstream, attached);
-            self.0.tasks.spawn(task.run());
+            self.0.tasks.spawn(task.run().instrument(span));
         }
         Ok(view)
     }
@@ -139,15 +145,25 @@ pub fn check_query(query: &Query, can: &Capabilities) -> Result<()> {
     if let Some(message) = unsupported {
         return Err(Error::new(ErrorKind::Unsupported, message));
     }
-    match query.max_stale {
-        Some(max_stale) if max_stale < can.confirm_every => Err(Error::new(
-            ErrorKind::ConfigInvalid,
-            "`max_stale` is shorter than the backend confirms its answers",
-        )
-        .with_context("max_stale", format!("{max_stale:?}"))
-        .with_hint(format!("use {:?} or more", can.confirm_every))),
-        _ => Ok(()),
+    query
+        .max_stale
+        .map_or(Ok(()), |max_stale| check_max_stale(max_stale, can))
+}
+
+/// Whether a backend with these capabilities confirms its answers often enough for `max_stale`.
+///
+/// # Errors
+/// `ConfigInvalid` saying what would be long enough.
+pub fn check_max_stale(max_stale: Duration, can: &Capabilities) -> Result<()> {
+    if max_stale >= can.confirm_every {
+        return Ok(());
     }
+    Err(Error::new(
+        ErrorKind::ConfigInvalid,
+        "`max_stale` is shorter than the backend confirms its answers",
+    )
+    .with_context("max_stale", format!("{max_stale:?}"))
+    .with_hint(format!("use {:?} or more", can.confirm_every)))
 }
 
 #[cfg(test)]

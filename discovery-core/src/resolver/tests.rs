@@ -351,6 +351,56 @@ async fn a_mass_removal_that_was_a_glitch_removes_nothing() {
     assert_eq!(api.instances().await.unwrap().held, None);
 }
 
+/// A read that succeeds says nothing of the watch: the view stays stale until the watch itself is back.
+#[tokio::test(start_paused = true)]
+async fn a_confirmation_read_does_not_make_a_broken_watch_live() {
+    let fake = Fake::new(0..10);
+    let api = service(&resolver(&fake, ResolverOptions::default()), &api());
+    api.ready().await.unwrap();
+    fake.truth.lock().unwrap().clear();
+    fake.event(Change::Reset(Vec::new()));
+    settle().await;
+    fake.down(Some(ErrorKind::Unavailable));
+    sleep(Duration::from_secs(3)).await;
+    let now = api.instances().await.unwrap();
+    assert_eq!(
+        (now.instances.len(), now.held, now.source),
+        (0, None, Source::Stale)
+    );
+}
+
+/// A watch that is never short of events.
+#[derive(Debug)]
+struct Flood;
+
+impl Watcher for Flood {
+    fn watch(&self, _: &Query, _: Option<Cursor>) -> WatchStream {
+        let first = WatchEvent::new(Change::Reset(vec![Arc::new(instance("api-000", 1))]));
+        let later = || {
+            Some(Ok(WatchEvent::new(Change::Upsert(vec![Arc::new(instance(
+                "api-000", 2,
+            ))]))))
+        };
+        stream::iter([Ok(first)])
+            .chain(stream::iter(std::iter::from_fn(later)))
+            .boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_events_starves_nobody() {
+    let tasks = TaskGroup::current().unwrap();
+    let backend = Backend::new(Fake::new(0..1), Arc::new(Flood));
+    let resolver = Resolver::new(backend, tasks.clone(), ResolverOptions::default());
+    let api = service(&resolver, &api());
+    assert_eq!(
+        api.ready().await.unwrap().instances.len(),
+        1,
+        "the only thread is shared"
+    );
+    tasks.join(Duration::from_secs(5)).await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn lost_access_holds_the_view_until_access_returns() {
     let fake = Fake::new(0..3);

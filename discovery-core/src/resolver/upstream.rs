@@ -21,7 +21,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Result},
     metrics,
-    model::{Evidence, Freshness, Instance, InstanceKey, Query, Snapshot, Source, Suspicion, Target},
+    model::{Cursor, Evidence, Freshness, Instance, InstanceKey, Query, Snapshot, Source, Suspicion, Target},
     pick::Load,
     spi::{Change, WatchEvent},
     watch::{Guard, Recover, Recovered, Verdict},
@@ -46,6 +46,8 @@ pub(super) struct Upstream {
     pub(super) members: Members,
     pub(super) writers: Vec<Writer>,
     pub(super) link: Link,
+    /// Where the watch stands in the server's history.
+    cursor: Option<Cursor>,
     /// When the registry last confirmed the believed set, for views made later.
     pub(super) freshness: Freshness,
     /// Whether there is anything to believe, be it nothing.
@@ -90,6 +92,7 @@ impl Upstream {
                 evidence: Evidence::Authoritative,
                 held: None,
             },
+            cursor: None,
             freshness: Freshness::now(),
             seen: false,
             failure: None,
@@ -118,7 +121,11 @@ impl Upstream {
         loop {
             let wake = self.wait(&mut housekeeping).await;
             match wake {
-                Wake::Watch(recovered) => self.on_watch(recovered),
+                Wake::Watch(recovered) => {
+                    self.on_watch(recovered);
+                    // A watch that is never short of events must not keep the thread to itself.
+                    tokio::task::coop::consume_budget().await;
+                }
                 Wake::Attached => self.attach(),
                 Wake::Read(answer) => self.on_read(answer),
                 Wake::Disk(snapshot) => self.on_disk(snapshot),
@@ -153,11 +160,12 @@ impl Upstream {
             biased;
             () = self.hub.tasks.cancelled().cancelled() => Wake::Cancelled,
             () = self.attached.notified() => Wake::Attached,
+            // Before the watch, which may never fall silent; each of these makes progress and then waits.
+            () = sleep_until(timer.unwrap_or(now)), if timer.is_some() => Wake::Timer,
+            _ = housekeeping.tick() => Wake::Housekeeping,
             recovered = self.watch.next() => Wake::Watch(recovered),
             answer = maybe(&mut self.read) => { self.read = None; Wake::Read(answer) }
             snapshot = maybe(&mut self.disk) => { self.disk = None; Wake::Disk(snapshot) }
-            () = sleep_until(timer.unwrap_or(now)), if timer.is_some() => Wake::Timer,
-            _ = housekeeping.tick() => Wake::Housekeeping,
         }
     }
 
@@ -188,12 +196,19 @@ impl Upstream {
     /// Takes an event into the believed set; answers whether it confirms that set.
     fn fold(&mut self, event: WatchEvent, delta: &mut Delta) -> bool {
         let sure = event.evidence == Evidence::Authoritative;
+        if event.cursor.is_some() {
+            self.cursor = event.cursor;
+        }
         if !matches!(event.change, Change::Confirmed) {
             // A read under way may be older than this.
             self.read = None;
         }
         match event.change {
-            Change::Reset(instances) => return self.fold_answer(instances, event.evidence, delta),
+            Change::Reset(instances) => {
+                let confirms = self.fold_answer(instances, event.evidence, delta);
+                self.link_up(event.evidence);
+                return confirms;
+            }
             Change::Upsert(instances) => {
                 self.guard.shown(instances.iter().map(|instance| &instance.key));
                 self.upsert(instances, delta);
@@ -234,8 +249,9 @@ impl Upstream {
         if verdict == Verdict::Believe {
             self.remove(gone, delta);
         }
-        self.seen = true;
-        self.link_up(evidence);
+        if !std::mem::replace(&mut self.seen, true) {
+            metrics::discovery_duration(self.backend, "watch", self.started.elapsed());
+        }
         evidence == Evidence::Authoritative && verdict == Verdict::Believe
     }
 
@@ -264,11 +280,7 @@ impl Upstream {
             return;
         }
         if self.failure.take().is_some() {
-            info!(
-                service = self.query.label(),
-                backend = self.backend,
-                "watch is back"
-            );
+            info!(backend = self.backend, "watch is back");
         }
         self.link.source = Source::Live;
         self.link.evidence = evidence;
@@ -278,9 +290,9 @@ impl Upstream {
         metrics::watch_failed(self.backend, error.kind());
         let error = error.clone().with_backend(self.backend);
         if self.failure.is_none() {
-            warn!(service = self.query.label(), %error, ?retry_in, "watch is down, the last good view stays");
+            warn!(%error, ?retry_in, "watch is down, the last good view stays");
         } else {
-            debug!(service = self.query.label(), %error, ?retry_in, "watch is still down");
+            debug!(%error, ?retry_in, "watch is still down");
         }
         if self.link.source == Source::Live {
             self.link.source = Source::Stale;
@@ -303,7 +315,6 @@ impl Upstream {
         self.link.held = self.guard.held();
         if let (None, Some(held)) = (before.held, self.link.held) {
             warn!(
-                service = self.query.label(),
                 reason = held.reason.as_str(),
                 instances = held.instances,
                 "removals are held back until they are confirmed"
@@ -322,7 +333,7 @@ impl Upstream {
             let revived = confirmed && writer.confirm();
             let pending = matches!(writer.view().load().state, crate::pick::State::Pending(_));
             if changed || revived || pending || before != self.link {
-                writer.publish(self.link, all);
+                writer.publish(self.link, self.cursor.as_ref(), all);
             }
         }
         if !delta.is_empty() || before != self.link {
@@ -338,11 +349,7 @@ impl Upstream {
         let before = self.link;
         let mut delta = Delta::default();
         if let Some(gone) = self.guard.expired(now) {
-            info!(
-                service = self.query.label(),
-                instances = gone.len(),
-                "held removals are believed now"
-            );
+            info!(instances = gone.len(), "held removals are believed now");
             self.remove(gone.into_iter().collect(), &mut delta);
         }
         if self.guard.held().is_some() && self.read.is_none() && self.next_read <= now {
@@ -358,8 +365,8 @@ impl Upstream {
         let all = self.members.len();
         for writer in &mut self.writers {
             if writer.check_expired() {
-                warn!(service = self.query.label(), age = ?writer.age(), "view is older than max_stale");
-                writer.publish(self.link, all);
+                warn!(age = ?writer.age(), "view is older than max_stale");
+                writer.publish(self.link, self.cursor.as_ref(), all);
             }
         }
         self.settle(before, &delta, false);
@@ -371,14 +378,12 @@ impl Upstream {
             Ok(snapshot) => {
                 let before = self.link;
                 let mut delta = Delta::default();
-                let source = self.link.source;
                 let instances = snapshot.instances.iter().cloned().collect();
                 let confirmed = self.fold_answer(instances, snapshot.evidence, &mut delta);
-                // A read says nothing of the watch.
-                self.link.source = source;
+                // A read says nothing of the watch: whether that is up is not touched.
                 self.settle(before, &delta, confirmed);
             }
-            Err(error) => debug!(service = self.query.label(), %error, "confirmation read failed"),
+            Err(error) => debug!(%error, "confirmation read failed"),
         }
     }
 
@@ -399,7 +404,7 @@ impl Upstream {
             writer.apply(&all);
             if self.seen {
                 writer.check_expired();
-                writer.publish(self.link, self.members.len());
+                writer.publish(self.link, self.cursor.as_ref(), self.members.len());
             } else if let Some(error) = &self.failure {
                 writer.publish_pending(error);
             }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::members::Members;
 use crate::{
     error::Error,
-    model::{Evidence, Freshness, Held, Instance, InstanceKey, Snapshot, Source},
+    model::{Cursor, Evidence, Freshness, Held, Instance, InstanceKey, Snapshot, Source},
     pick::{Load, Prepared, State, Strategy, View},
 };
 
@@ -107,7 +107,7 @@ impl Writer {
     }
 
     /// Publishes what the view shows now. `all` is how many instances the upstream has.
-    pub(super) fn publish(&self, link: Link, all: usize) {
+    pub(super) fn publish(&self, link: Link, cursor: Option<&Cursor>, all: usize) {
         let mut snapshot = Snapshot::live(
             self.view.query().target.clone(),
             self.members.endpoints().instances().clone(),
@@ -115,6 +115,7 @@ impl Writer {
         snapshot.source = link.source;
         snapshot.evidence = link.evidence;
         snapshot.held = link.held;
+        snapshot.cursor = cursor.cloned();
         snapshot.freshness = self.freshness.clone();
         let state = if self.expired {
             State::Expired

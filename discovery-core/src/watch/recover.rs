@@ -192,13 +192,6 @@ impl<E: Resumable> Recover<E> {
             retry_in,
         }
     }
-
-    /// Tries again now if it is waiting; for when something else shows that the way is open.
-    pub fn retry_now(&mut self) {
-        if let State::Waiting(until) = &mut self.state {
-            *until = (*until).min(Instant::now());
-        }
-    }
 }
 
 #[cfg(test)]

@@ -108,14 +108,14 @@ fn settings_that_cannot_work_are_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn a_name_is_shared_while_it_is_held_and_private_stores_are_not() {
-    let open = || MemoryStore::named("tests/shared", MemoryConfig::default()).unwrap();
+    let open = || MemoryStore::with_config(MemoryConfig::default().name("tests/shared")).unwrap();
     let backend = open().backend();
     register(&backend, api(1)).await;
     assert_eq!(ports(&open().backend()).await, [1]);
     assert_eq!(backend.registry.info().address, "tests/shared");
     assert!(ports(&MemoryStore::new().backend()).await.is_empty());
 
-    let other = MemoryStore::named("tests/shared", MemoryConfig::default().ttl(SECOND));
+    let other = MemoryStore::with_config(MemoryConfig::default().name("tests/shared").ttl(SECOND));
     assert_eq!(kind(other), Some(ErrorKind::ConfigInvalid));
 
     drop(backend);

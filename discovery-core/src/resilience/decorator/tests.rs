@@ -70,7 +70,7 @@ async fn every_operation_ends_at_its_deadline() {
     fake.takes(FOREVER);
     let mut options = once();
     (options.register_timeout, options.write_timeout) = (SECOND * 10, SECOND * 7);
-    options.breaker.failures = 100;
+    options.breaker = None;
     let registry = Resilient::new(fake.clone(), options);
     for (operation, time, error) in write_all(&registry).await {
         assert_eq!(
@@ -99,7 +99,7 @@ async fn a_read_waits_for_a_place_within_its_own_deadline() {
     let mut options = once();
     options.limit = 2;
     options.cache = None;
-    options.breaker.failures = 100;
+    options.breaker = None;
     let registry = Resilient::new(fake.clone(), options);
     let query = query();
 

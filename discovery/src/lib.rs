@@ -1,0 +1,27 @@
+//! Service discovery as a library: register, find, balance, and keep working when the registry does not.
+//!
+//! A [`Client`] speaks to one registry. It keeps what it registers registered, keeps views of the services it is asked for
+//! up to date, and answers picks from those views without touching the network.
+//!
+//! This crate is what applications use. What backends implement, and the planes below the client, are in
+//! `discovery_core`, re-exported here.
+
+mod builder;
+mod client;
+mod open;
+mod registered;
+mod status;
+mod values;
+
+pub use builder::ClientBuilder;
+pub use client::Client;
+pub use discovery_core::*;
+pub use open::{ClientConfig, builder_from_config, builder_from_uri, explain};
+pub use registered::Registered;
+pub use status::ClientStatus;
+pub use values::ConfigValues;
+
+/// The examples of the README, run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

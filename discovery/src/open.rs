@@ -1,0 +1,208 @@
+//! From a URI, a file or the environment to a client.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use discovery_core::{
+    Backend, Error, ErrorKind, Result,
+    config::{EnvVar, HighAvailability, KnownBlock, Loader, Setting, default_paths, duration, parse_uri},
+    memory::{MemoryConfig, MemoryStore},
+    pick::strategy_named,
+};
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use crate::{Client, ClientBuilder};
+
+/// The backends of this release; each that is not built in names its feature.
+const BACKENDS: &[&str] = &[MEMORY];
+const MEMORY: &str = "memory";
+
+/// Every block a file may hold.
+const KNOWN: &[KnownBlock] = &[ClientConfig::BLOCK, HighAvailability::BLOCK, MemoryConfig::BLOCK];
+
+/// Environment variables that are ours but set no field.
+const RESERVED: &[&str] = &[
+    "DISCOVERY_URI",
+    "DISCOVERY_LOG",
+    "DISCOVERY_TEST_TIER",
+    "DISCOVERY_TEST_REPORT",
+];
+
+/// The `client:` block: what a client of any backend does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ClientConfig {
+    /// How long a read and the wait for a first view may take.
+    #[serde(with = "duration::positive")]
+    pub timeout: Duration,
+    /// Refuse to answer from views that the registry last confirmed longer ago.
+    #[serde(with = "duration::option")]
+    pub max_stale: Option<Duration>,
+    /// How long a watch goes on after its last user is gone.
+    #[serde(with = "duration::positive")]
+    pub linger: Duration,
+    /// Where last-good snapshots are kept.
+    pub snapshot_dir: Option<PathBuf>,
+    /// How services are balanced; goes before what `high_availability` says.
+    pub load_balancing: Option<String>,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(5),
+            max_stale: None,
+            linger: Duration::from_secs(30),
+            snapshot_dir: None,
+            load_balancing: None,
+        }
+    }
+}
+
+impl ClientConfig {
+    /// The block, for [`Loader::new`].
+    pub const BLOCK: KnownBlock = KnownBlock::of::<Self>("client").env(&[
+        EnvVar::new("DISCOVERY_CLIENT_TIMEOUT", "timeout"),
+        EnvVar::new("DISCOVERY_CLIENT_MAX_STALE", "max_stale"),
+        EnvVar::new("DISCOVERY_CLIENT_LINGER", "linger"),
+        EnvVar::new("DISCOVERY_CLIENT_SNAPSHOT_DIR", "snapshot_dir"),
+        EnvVar::new("DISCOVERY_CLIENT_LOAD_BALANCING", "load_balancing"),
+    ]);
+}
+
+impl Client {
+    /// A client of the backend a URI names, such as `memory://`, configured further by the environment.
+    ///
+    /// `memory://` is a registry of its own; `memory://name` is shared by everybody in this process under that name.
+    ///
+    /// # Errors
+    /// `ConfigInvalid` for a URI or variable that makes no sense, `Unsupported` for a backend this build lacks, naming its
+    /// feature. No message repeats what might be a secret.
+    pub fn from_uri(uri: &str) -> Result<Self> {
+        builder_from_uri(uri)?.build()
+    }
+
+    /// A client as a YAML file says, the environment going before the file.
+    ///
+    /// ```yaml
+    /// memory:
+    ///   name: "shared"
+    /// client:
+    ///   timeout: "2s"
+    /// high_availability:
+    ///   discovery:
+    ///     load_balancing: "weighted_round_robin"
+    /// ```
+    ///
+    /// # Errors
+    /// `ConfigInvalid` with file, line, column and the offending line for whatever is wrong, `Unsupported` for a block whose
+    /// backend this build lacks, naming its feature.
+    pub fn from_config(path: impl AsRef<Path>) -> Result<Self> {
+        builder_from_config(path)?.build()
+    }
+
+    /// A client as the environment says: the backend in `DISCOVERY_URI`, else in the first of `discovery.yaml` here and
+    /// `system-control/discovery.yaml` in the user's configuration directory.
+    ///
+    /// # Errors
+    /// As [`Self::from_uri`] and [`Self::from_config`]; `ConfigInvalid` when nothing names a backend.
+    pub fn from_env() -> Result<Self> {
+        match env::var("DISCOVERY_URI") {
+            Ok(uri) if !uri.is_empty() => Self::from_uri(&uri),
+            _ => match default_paths(|name| env::var_os(name))
+                .into_iter()
+                .find(|path| path.is_file())
+            {
+                Some(path) => Self::from_config(path),
+                None => Err(Error::new(ErrorKind::ConfigInvalid, "nothing names a backend")
+                    .with_hint("set DISCOVERY_URI, for example to memory://, or write a discovery.yaml")),
+            },
+        }
+    }
+}
+
+/// As [`Client::from_uri`], to be configured further.
+///
+/// # Errors
+/// As [`Client::from_uri`].
+pub fn builder_from_uri(uri: &str) -> Result<ClientBuilder> {
+    let parsed = parse_uri(uri)?;
+    let loaded = loader().env(env::vars_os())?.uri(&parsed)?;
+    builder(&loaded, &parsed.scheme)
+}
+
+/// As [`Client::from_config`], to be configured further.
+///
+/// # Errors
+/// As [`Client::from_config`].
+pub fn builder_from_config(path: impl AsRef<Path>) -> Result<ClientBuilder> {
+    let loaded = loader().file(path.as_ref())?.env(env::vars_os())?;
+    let named: Vec<_> = loaded
+        .blocks()
+        .into_iter()
+        .filter(|block| BACKENDS.contains(block))
+        .collect();
+    match named[..] {
+        [backend] => builder(&loaded, backend),
+        [] => Err(Error::new(ErrorKind::ConfigInvalid, "no backend is configured")
+            .with_context("file", path.as_ref().display().to_string())
+            .with_hint(format!("add a block for one of: {}", BACKENDS.join(", ")))),
+        _ => Err(
+            Error::new(ErrorKind::ConfigInvalid, "several backends are configured")
+                .with_context("blocks", named.join(", "))
+                .with_hint("keep one of them"),
+        ),
+    }
+}
+
+/// Every setting in force when this file is loaded, with where it came from; secrets are masked.
+///
+/// # Errors
+/// As [`Client::from_config`].
+pub fn explain(path: impl AsRef<Path>) -> Result<Vec<Setting>> {
+    Ok(loader().file(path)?.env(env::vars_os())?.explain())
+}
+
+fn loader() -> Loader {
+    Loader::new(KNOWN).reserve(RESERVED)
+}
+
+/// The one path from settings to a client, whatever way they came.
+fn builder(loaded: &Loader, backend: &str) -> Result<ClientBuilder> {
+    let client: ClientConfig = loaded.block("client")?;
+    let mut builder = Client::builder(connect(loaded, backend)?);
+    if loaded.blocks().contains(&"high_availability") {
+        let block: HighAvailability = loaded.block("high_availability")?;
+        builder = builder.high_availability(&block)?;
+        warn!(
+            "loaded, but not acted on in this release: high_availability.discovery.failover_mechanisms, \
+             high_availability.health_checks.check_intervals and timeout_configuration, \
+             high_availability.service_registration.register_on_startup"
+        );
+    }
+    builder = builder.timeout(client.timeout).linger(client.linger);
+    if let Some(max_stale) = client.max_stale {
+        builder = builder.max_stale(max_stale);
+    }
+    if let Some(dir) = client.snapshot_dir {
+        builder = builder.snapshot_dir(dir);
+    }
+    if let Some(name) = client.load_balancing {
+        builder.strategy = strategy_named(&name)?;
+    }
+    Ok(builder)
+}
+
+fn connect(loaded: &Loader, backend: &str) -> Result<Backend> {
+    match backend {
+        MEMORY => Ok(MemoryStore::with_config(loaded.block(MEMORY)?)?.backend()),
+        other => Err(Error::new(ErrorKind::ConfigInvalid, "unknown backend")
+            .with_context("backend", format!("{other:?}"))
+            .with_hint(format!("use one of: {}", BACKENDS.join(", ")))),
+    }
+}
