@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use discovery_core::Result;
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 
 use super::{Env, Fault, Flag, Tool};
 
@@ -46,7 +46,7 @@ pub struct Case {
     pub tools: &'static [Tool],
     /// The flags it proves when it passes.
     pub proves: &'static [Flag],
-    pub(super) run: fn(Env) -> BoxFuture<'static, Result<()>>,
+    pub(super) run: fn(Env) -> LocalBoxFuture<'static, Result<()>>,
 }
 
 impl Case {
@@ -54,7 +54,7 @@ impl Case {
     pub(super) const fn new(
         group: &'static str,
         name: &'static str,
-        run: fn(Env) -> BoxFuture<'static, Result<()>>,
+        run: fn(Env) -> LocalBoxFuture<'static, Result<()>>,
     ) -> Self {
         Self {
             name,

@@ -11,6 +11,9 @@ use std::{
 
 use discovery_core::{Backend, ErrorKind, Instance, Lease, Query, Registration, RegistrationBuilder, Result};
 
+use discovery::{Client, ClientBuilder};
+use tokio::time::{Instant, interval};
+
 use super::{Subject, Watching};
 use crate::{capture::Capture, try_eventually};
 
@@ -56,6 +59,19 @@ impl Env {
             .await
     }
 
+    /// A client over the way that faults break.
+    pub async fn client(&self) -> Result<Client> {
+        self.client_with(|builder| builder).await
+    }
+
+    /// A client over the way that faults break, configured further.
+    pub async fn client_with(&self, change: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Result<Client> {
+        let builder = Client::builder(self.subject.connect().await?)
+            .timeout(Duration::from_secs(2))
+            .linger(Duration::from_millis(100));
+        change(builder).build()
+    }
+
     /// The shortest TTL this registry keeps.
     pub fn ttl(&self) -> Duration {
         self.subject.min_ttl().max(Duration::from_secs(1))
@@ -90,6 +106,32 @@ impl Env {
             }
         })
         .await
+    }
+
+    /// Checks again and again, for so long, that `query` shows these ports.
+    ///
+    /// # Panics
+    /// When it shows others.
+    pub async fn stays(
+        &self,
+        backend: &Backend,
+        query: &Query,
+        ports: &[u16],
+        how_long: Duration,
+    ) -> Result<()> {
+        let until = Instant::now() + how_long;
+        let mut ticks = interval(Duration::from_millis(20));
+        while Instant::now() < until {
+            ticks.tick().await;
+            let found = found(backend, query).await?;
+            assert_eq!(
+                self::ports(&found),
+                ports,
+                "it did not stay so: {}",
+                shown(&found)
+            );
+        }
+        Ok(())
     }
 
     /// Waits until `query` shows these ports.

@@ -5,6 +5,9 @@ use std::{process::ExitCode, sync::Arc};
 use discovery_testkit::suite::{self, MemoryProvider, Provider};
 
 fn main() -> ExitCode {
-    let providers: [Arc<dyn Provider>; 1] = [Arc::new(MemoryProvider::bare())];
+    let providers: [Arc<dyn Provider>; 2] = [
+        Arc::new(MemoryProvider::bare()),
+        Arc::new(MemoryProvider::chaotic()),
+    ];
     suite::run(providers)
 }
