@@ -11,8 +11,8 @@ use discovery_core::{
 use super::{Case, Fault, Provider, Subject, Tool};
 use crate::chaos::Chaos;
 
-/// How often one call fails under chaos, and with what.
-const RATE: (f64, ErrorKind) = (0.1, ErrorKind::Unavailable);
+/// Under chaos one call in ten fails. Not by chance: three in a row would be an outage, and rightly an error.
+const ONE_IN: usize = 10;
 
 /// The embedded registry: a store of its own for every case.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Provider for MemoryProvider {
             MemoryStore::with_config(MemoryConfig::default().confirm_interval(Duration::from_millis(200)))?;
         let chaos = self.chaos.then(|| Chaos::wrap(store.backend()));
         if let Some((_, chaos)) = &chaos {
-            chaos.error_rate(RATE.0, RATE.1, fastrand::u64(..));
+            chaos.fail_every(ONE_IN, ErrorKind::Unavailable);
         }
         Ok(Box::new(Memory { store, chaos }))
     }
@@ -103,7 +103,7 @@ impl Subject for Memory {
     async fn heal(&self) -> Result<()> {
         let chaos = self.chaos()?;
         chaos.heal();
-        chaos.error_rate(RATE.0, RATE.1, fastrand::u64(..));
+        chaos.fail_every(ONE_IN, ErrorKind::Unavailable);
         Ok(())
     }
 

@@ -23,7 +23,7 @@ const NEEDS: &[Flag] = &[Flag::Register];
 const DOWN: &[Fault] = &[Fault::Refuse];
 const DEADLINE: Duration = Duration::from_secs(5);
 /// What a watch that was down may wait for its next try early in an outage, and some requests that fail.
-const HEALING: Duration = Duration::from_secs(10);
+const HEALING: Duration = Duration::from_secs(15);
 
 pub(super) const CASES: &[Case] = &[
     case!(G, the_last_good_view_is_served_while_down)
@@ -299,7 +299,7 @@ async fn cuts_lose_no_change(env: Env) -> Result<()> {
 /// a dead registry is asked ever less often, and not by everybody at once when it is back.
 async fn an_outage_causes_no_storm(env: Env) -> Result<()> {
     const SERVICES: usize = 20;
-    const OUTAGE: Duration = Duration::from_secs(4);
+    const OUTAGE: Duration = Duration::from_secs(2);
     let (truth, client) = (env.subject.direct().await?, env.client().await?);
     let mut views = Vec::new();
     for n in 0..SERVICES {

@@ -334,6 +334,8 @@ async fn events_fold_to_the_truth(env: Env) -> Result<()> {
             }
         }
     }
+    // What is true in the end was not true before.
+    keys.insert(99, env.register(&api, 99).await?.key);
     let truth: BTreeMap<InstanceKey, Arc<Instance>> = try_eventually("the truth", env.patience(), || async {
         let found = found(&env.backend, &query)
             .await
