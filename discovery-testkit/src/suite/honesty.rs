@@ -99,12 +99,9 @@ pub(super) fn unproved(claimed: &[Flag], proved: &[Flag]) -> Vec<Flag> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use discovery_core::{Capabilities, memory::MemoryStore};
+    use discovery_core::memory::MemoryStore;
 
     use super::*;
-    use crate::suite::tests::Lying;
 
     #[tokio::test]
     async fn what_memory_denies_is_refused_and_what_it_claims_is_not() {
@@ -121,33 +118,6 @@ mod tests {
             }
         }
         assert!(contradictions(&backend).is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_backend_that_denies_what_it_does_is_caught() {
-        let mut backend = MemoryStore::new().backend();
-        let mut can = Capabilities::read_only(std::time::Duration::ZERO);
-        can.runs_checks = true;
-        backend.registry = Arc::new(Lying {
-            inner: backend.registry,
-            can,
-        });
-        for flag in [
-            Flag::Register,
-            Flag::UpdateMeta,
-            Flag::ListServices,
-            Flag::WatchAll,
-        ] {
-            assert!(!flag.of(&backend));
-            let refused = refused(flag, &backend).await.unwrap();
-            assert!(
-                refused
-                    .iter()
-                    .all(|(_, kind)| *kind != Some(ErrorKind::Unsupported)),
-                "{flag}: {refused:?}"
-            );
-        }
-        assert_eq!(contradictions(&backend).len(), 2);
     }
 
     #[test]

@@ -1,61 +1,10 @@
-//! The suite itself.
+//! The suite itself: that it is whole, and that it catches what it is there for.
 
-use std::{collections::HashSet, sync::Arc};
+mod mutants;
 
-use async_trait::async_trait;
-use discovery_core::{
-    BackendInfo, BackendStatus, Capabilities, HealthReport, Instance, InstanceKey, Lease, LeaseGroup,
-    MetaChange, Query, Registration, Renewal, Result, Scope, ServiceRegistry, ServiceSummary, Snapshot,
-};
+use std::collections::HashSet;
 
 use super::*;
-
-/// A registry that claims something else than it does.
-#[derive(Debug)]
-pub(super) struct Lying {
-    pub(super) inner: Arc<dyn ServiceRegistry>,
-    pub(super) can: Capabilities,
-}
-
-#[async_trait]
-impl ServiceRegistry for Lying {
-    fn info(&self) -> BackendInfo {
-        self.inner.info()
-    }
-    fn capabilities(&self) -> Capabilities {
-        self.can
-    }
-    async fn register(&self, registration: &Registration) -> Result<Lease> {
-        self.inner.register(registration).await
-    }
-    async fn renew(&self, group: &LeaseGroup, renewal: &Renewal) -> Result<()> {
-        self.inner.renew(group, renewal).await
-    }
-    async fn deregister(&self, key: &InstanceKey) -> Result<()> {
-        self.inner.deregister(key).await
-    }
-    async fn release(&self, group: &LeaseGroup) -> Result<()> {
-        self.inner.release(group).await
-    }
-    async fn update_meta(&self, key: &InstanceKey, change: &MetaChange) -> Result<()> {
-        self.inner.update_meta(key, change).await
-    }
-    async fn report_health(&self, key: &InstanceKey, report: &HealthReport) -> Result<()> {
-        self.inner.report_health(key, report).await
-    }
-    async fn instance(&self, key: &InstanceKey) -> Result<Option<Instance>> {
-        self.inner.instance(key).await
-    }
-    async fn instances(&self, query: &Query) -> Result<Snapshot> {
-        self.inner.instances(query).await
-    }
-    async fn services(&self, scope: &Scope) -> Result<Vec<ServiceSummary>> {
-        self.inner.services(scope).await
-    }
-    async fn status(&self) -> Result<BackendStatus> {
-        self.inner.status().await
-    }
-}
 
 #[test]
 fn no_two_cases_share_a_name_and_every_flag_can_be_proved() {
