@@ -8,6 +8,7 @@
 
 mod error;
 mod model;
+pub mod registrar;
 pub mod resilience;
 mod spi;
 mod task;

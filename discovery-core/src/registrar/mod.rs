@@ -1,0 +1,424 @@
+//! The registration plane: what a program wants registered stays registered until it says otherwise.
+//!
+//! A [`Registrar`] holds *desired state*; backends only supply the primitives of [`ServiceRegistry`]. Two kinds of task do
+//! the work:
+//!
+//! - Each registration has a *keeper* (`keeper.rs`). It alone sends what concerns this registration, one request after
+//!   another: it registers, changes, reads the record back every TTL, registers again when the registry forgot it, and
+//!   withdraws. It never gives up.
+//! - Each lease group has a *heart* (`lease.rs`). It renews the lease every third of its TTL for all members, carrying the
+//!   health they want shown. A withdrawal first leaves the group and waits for a renewal under way, so that no heartbeat
+//!   can bring back what was deregistered.
+//!
+//! The program's own calls are tried per [`RegistrarConfig::retry`]; what happens in the background is tried for ever:
+//!
+//! | What fails | Tried again |
+//! | --- | --- |
+//! | a renewal within its TTL | full jitter under 250 ms … TTL/8, so that two more attempts start within the TTL |
+//! | a renewal after its TTL | full jitter under TTL/8 … TTL/3 |
+//! | registering again, deregistering | full jitter under 250 ms … 10 s |
+//! | credentials or rights | at the usual beat within the TTL, then every 30 s to 45 s |
+//!
+//! Where somebody else overwrites the record with another address, it is written again, at most once per TTL: the last
+//! writer does not win, and two programs that share an id by mistake see a warning, not a hot loop.
+
+mod config;
+mod keeper;
+mod lease;
+mod pace;
+mod record;
+mod shutdown;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    future::Future,
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+
+use metrics::histogram;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, info_span};
+
+pub use self::{
+    config::RegistrarConfig,
+    record::{RegistrationPhase, RegistrationState},
+};
+use self::{
+    keeper::Keeper,
+    lease::Group,
+    record::{Claim, Command, Edit, Name, Record, lock},
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    model::{HealthReport, InstanceId, InstanceKey, LeaseGroup, MetaChange, Registration, ServiceName},
+    spi::{BackendInfo, Capabilities, ServiceRegistry},
+    task::TaskGroup,
+};
+
+/// Requests of the background (registering again, reading back, withdrawing) under way at once. Renewals do not count.
+const BACKGROUND: usize = 32;
+
+/// Commands that may wait for one keeper.
+const COMMANDS: usize = 16;
+
+/// Warnings about degraded service come no closer together than this; what is left out is logged as `debug`.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
+/// Keeps registrations alive. Cheap to clone; dropping it changes nothing about what it keeps.
+///
+/// Registrations are addressed by service and id; [`find`](Self::find) answers the service of an id. Every method answers
+/// [`ErrorKind::Closed`] after [`shutdown`](Self::shutdown).
+///
+/// # Cancel safety
+/// Every method may be dropped at any time, and says what that leaves behind.
+#[derive(Clone)]
+pub struct Registrar(Arc<Inner>);
+
+struct Inner {
+    registry: Arc<dyn ServiceRegistry>,
+    info: BackendInfo,
+    can: Capabilities,
+    config: RegistrarConfig,
+    tasks: TaskGroup,
+    records: Mutex<BTreeMap<Name, Arc<Record>>>,
+    groups: Mutex<HashMap<LeaseGroup, Arc<Group>>>,
+    background: Semaphore,
+    warned: Mutex<Option<Instant>>,
+    /// No further heartbeat, no further attempt.
+    stop: CancellationToken,
+}
+
+impl Registrar {
+    /// A registrar that keeps nothing yet.
+    pub fn new(registry: Arc<dyn ServiceRegistry>, tasks: TaskGroup, config: RegistrarConfig) -> Self {
+        Self(Arc::new(Inner {
+            info: registry.info(),
+            can: registry.capabilities(),
+            registry,
+            config,
+            tasks,
+            records: Mutex::default(),
+            groups: Mutex::default(),
+            background: Semaphore::new(BACKGROUND),
+            warned: Mutex::default(),
+            stop: CancellationToken::new(),
+        }))
+    }
+
+    /// Registers, and keeps it registered until [`deregister`](Self::deregister) or [`shutdown`](Self::shutdown).
+    ///
+    /// Registering the same service and id again replaces what is wanted. Concurrent calls for one id are serialised; the
+    /// last content wins.
+    ///
+    /// # Errors
+    /// Whatever the registry last failed with. A first registration is then withdrawn: a record that may have been made all
+    /// the same is deregistered in the background. A registration already kept stays: with the new content where the error
+    /// is worth a retry (the background goes on), else with the old.
+    ///
+    /// # Cancel safety
+    /// Dropped before it returns, a first registration is withdrawn, whatever the registry has seen of it. One already kept
+    /// stays kept, with the new content if the registry accepts it.
+    pub async fn register(&self, registration: Registration) -> Result<InstanceKey> {
+        let started = Instant::now();
+        let claim = self.0.claim(&registration)?;
+        let edit = Edit::Content(Box::new(registration));
+        let span = info_span!("discovery.register", backend = self.0.scheme(), key = %claim.0.state().key);
+        let key = self.edit(&claim.0, edit).instrument(span).await?;
+        claim.keep();
+        histogram!("service_registration_duration", "backend" => self.0.scheme()).record(started.elapsed());
+        Ok(key)
+    }
+
+    /// Changes metadata: of what is wanted first, then of the record, so that nothing later reverts it.
+    ///
+    /// # Errors
+    /// `NotFound` when this client did not register it. An error worth a retry leaves the change wanted, and the background
+    /// brings it about; any other takes it back.
+    ///
+    /// # Cancel safety
+    /// Dropped, the change may or may not be made.
+    pub async fn update_meta(
+        &self,
+        service: &ServiceName,
+        id: &InstanceId,
+        change: MetaChange,
+    ) -> Result<()> {
+        let record = self.0.record(service, id)?;
+        self.edit(&record, Edit::Meta(change)).await.map(drop)
+    }
+
+    /// Shows this health: every heartbeat and every new registration carries it from now on.
+    ///
+    /// # Errors
+    /// As for [`update_meta`](Self::update_meta).
+    ///
+    /// # Cancel safety
+    /// Dropped, the health may or may not be changed.
+    pub async fn report_health(
+        &self,
+        service: &ServiceName,
+        id: &InstanceId,
+        report: HealthReport,
+    ) -> Result<()> {
+        let record = self.0.record(service, id)?;
+        self.edit(&record, Edit::Health(report)).await.map(drop)
+    }
+
+    /// Says that it is draining, waits for its clients to go elsewhere, and deregisters.
+    ///
+    /// Where the registry cannot show draining, it is deregistered first, and the wait follows. A report that fails for
+    /// another reason does not shorten the wait: clients may see it by a later heartbeat.
+    ///
+    /// # Errors
+    /// As for [`deregister`](Self::deregister).
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, the registration stays, draining.
+    pub async fn drain(&self, service: &ServiceName, id: &InstanceId, wait: Duration) -> Result<()> {
+        let record = self.0.record(service, id)?;
+        let report = record.state().desired.health.clone().with_draining(true);
+        match self.edit(&record, Edit::Health(report)).await {
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                self.deregister(service, id).await?;
+                return self.pause(wait).await;
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Closed) => {
+                return Err(error);
+            }
+            _ => self.pause(wait).await?,
+        }
+        self.deregister(service, id).await
+    }
+
+    async fn pause(&self, wait: Duration) -> Result<()> {
+        tokio::select! {
+            () = self.0.stop.cancelled() => Err(self.0.closed()),
+            () = sleep(wait) => Ok(()),
+        }
+    }
+
+    /// Withdraws a registration: it is wanted no more, heartbeats stop, the record goes. A record already gone is success.
+    ///
+    /// # Errors
+    /// `NotFound` when this client did not register it. Any other means that the record may still be shown: it is not
+    /// renewed any more, and withdrawing it goes on in the background until shutdown.
+    ///
+    /// # Cancel safety
+    /// Dropped after its first poll, the withdrawal goes on in the background.
+    pub async fn deregister(&self, service: &ServiceName, id: &InstanceId) -> Result<()> {
+        let record = self.0.record(service, id)?;
+        let span = info_span!("discovery.deregister", backend = self.0.scheme(), %service, %id);
+        let attempt = |_| async {
+            let answer = record.ask(|reply| Command::Withdraw { reply }).await;
+            // The background may have withdrawn it between two attempts.
+            answer.unwrap_or_else(|| {
+                if self.0.is_closed() {
+                    Err(self.0.closed())
+                } else {
+                    Ok(())
+                }
+            })
+        };
+        let result = self.0.config.retry.run(true, attempt).instrument(span).await;
+        result.map_err(|error| {
+            if error.kind() == ErrorKind::Closed {
+                return error;
+            }
+            let ttl = record.state().lease.as_ref().and_then(|lease| lease.ttl);
+            let fate = ttl.map_or_else(
+                || "it does not expire by itself".to_owned(),
+                |ttl| format!("it expires after its TTL of {ttl:?}"),
+            );
+            error.with_hint(format!(
+                "the record is no longer renewed and {fate}; withdrawing it goes on in the background until shutdown"
+            ))
+        })
+    }
+
+    /// The service this client registered `id` for.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none, `InvalidInput` when there are several.
+    pub fn find(&self, id: &InstanceId) -> Result<ServiceName> {
+        let records = lock(&self.0.records);
+        let mut services = records
+            .keys()
+            .filter(|(_, other)| other == id)
+            .map(|(service, _)| service);
+        match (services.next(), services.next()) {
+            (Some(service), None) => Ok(service.clone()),
+            (Some(one), Some(two)) => Err(Error::new(
+                ErrorKind::InvalidInput,
+                "several services have this id",
+            )
+            .with_context("id", id.as_str())
+            .with_context("services", format!("{one}, {two}"))
+            .with_hint("name the service as well")),
+            (None, _) if self.0.is_closed() => Err(self.0.closed()),
+            (None, _) => Err(unknown().with_context("id", id.as_str())),
+        }
+    }
+
+    /// Every registration this client wants, or has not yet been able to withdraw, by service and id.
+    pub fn states(&self) -> Vec<RegistrationState> {
+        let records: Vec<_> = lock(&self.0.records).values().cloned().collect();
+        records.iter().map(|record| record.snapshot()).collect()
+    }
+
+    async fn edit(&self, record: &Arc<Record>, edit: Edit) -> Result<InstanceKey> {
+        let undo = Arc::new(OnceLock::new());
+        let attempt = |_| async {
+            let (edit, undo) = (edit.clone(), undo.clone());
+            let answer = record.ask(|reply| Command::Edit { edit, undo, reply }).await;
+            answer.unwrap_or_else(|| Err(self.0.unknown(&record.name)))
+        };
+        self.0.config.retry.run(true, attempt).await
+    }
+}
+
+impl Inner {
+    fn scheme(&self) -> &'static str {
+        self.info.scheme
+    }
+
+    fn is_closed(&self) -> bool {
+        self.stop.is_cancelled() || self.tasks.cancelled().is_cancelled()
+    }
+
+    fn closed(&self) -> Error {
+        Error::new(ErrorKind::Closed, "the registrar was shut down").with_backend(self.scheme())
+    }
+
+    /// Why there is no such registration: there never was, or there will be none any more.
+    fn unknown(&self, (service, id): &Name) -> Error {
+        if self.is_closed() {
+            return self.closed();
+        }
+        unknown()
+            .with_backend(self.scheme())
+            .with_context("service", service.as_str())
+            .with_context("id", id.as_str())
+    }
+
+    fn record(&self, service: &ServiceName, id: &InstanceId) -> Result<Arc<Record>> {
+        let name = (service.clone(), id.clone());
+        let record = lock(&self.records).get(&name).cloned();
+        record
+            .filter(|_| !self.is_closed())
+            .ok_or_else(|| self.unknown(&name))
+    }
+
+    /// Announces a `register` call: its record, with a keeper, which will not end before the claim does.
+    fn claim(self: &Arc<Self>, registration: &Registration) -> Result<Claim> {
+        let mut records = lock(&self.records);
+        if self.is_closed() {
+            return Err(self.closed());
+        }
+        let name = (registration.service.clone(), registration.id.clone());
+        let record = records.entry(name).or_insert_with(|| self.keep(registration));
+        record.state().pending += 1;
+        Ok(Claim(record.clone()))
+    }
+
+    /// A new record and its keeper.
+    fn keep(self: &Arc<Self>, registration: &Registration) -> Arc<Record> {
+        let (commands, inbox) = mpsc::channel(COMMANDS);
+        let record = Arc::new(Record::new(
+            registration.clone(),
+            self.info.source.clone(),
+            commands,
+        ));
+        let (service, id) = &record.name;
+        let span = info_span!(parent: None, "discovery.keep", backend = self.scheme(), %service, %id);
+        let keeper = Keeper::new(self.clone(), record.clone(), inbox);
+        let cancelled = self.tasks.cancelled().clone();
+        self.tasks
+            .spawn(async move { cancelled.run_until_cancelled(keeper.run()).await }.instrument(span));
+        record
+    }
+
+    /// Drops a record that is wanted no more and answers whether it did: not while a `register` call claims it.
+    fn forget(&self, record: &Arc<Record>) -> bool {
+        let mut records = lock(&self.records);
+        let idle = record.state().pending == 0;
+        if idle
+            && records
+                .get(&record.name)
+                .is_some_and(|known| Arc::ptr_eq(known, record))
+        {
+            records.remove(&record.name);
+        }
+        idle
+    }
+
+    /// Sends one request, with a limit above the backend's own.
+    async fn request<T>(
+        &self,
+        operation: &'static str,
+        limit: Duration,
+        request: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let error = match timeout(limit, request).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => error,
+            Err(_) => Error::new(ErrorKind::Timeout, "no answer in time")
+                .with_context("after", format!("{limit:?}")),
+        };
+        Err(error.with_operation(operation).with_backend(self.scheme()))
+    }
+
+    /// Deregisters the record, once, and notes the success.
+    async fn deregister(&self, record: &Record) -> Result<()> {
+        let key = record.state().key.clone();
+        let request = self.registry.deregister(&key);
+        match self
+            .request("deregister", self.config.request_timeout, request)
+            .await
+        {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => {
+                record.gone();
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether a warning may be logged now.
+    fn may_warn(&self) -> bool {
+        let mut warned = lock(&self.warned);
+        let now = Instant::now();
+        let may = warned.is_none_or(|at| now - at >= WARN_EVERY);
+        if may {
+            *warned = Some(now);
+        }
+        may
+    }
+}
+
+fn unknown() -> Error {
+    Error::new(ErrorKind::NotFound, "not registered by this client")
+        .with_hint("register it first; what others registered is not ours to change")
+}
+
+impl fmt::Debug for Registrar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registrar")
+            .field("backend", &self.info)
+            .field("registrations", &lock(&self.records).len())
+            .finish_non_exhaustive()
+    }
+}
