@@ -13,6 +13,7 @@ pub mod health;
 pub mod memory;
 mod metrics;
 mod model;
+pub mod pick;
 pub mod registrar;
 pub mod resilience;
 pub mod resolver;
