@@ -100,10 +100,24 @@ impl Run {
                     .trial(provider.clone(), format!("{group}::{name}"), case, work),
             );
         };
+        let runs = |case: &&Case| {
+            provider
+                .groups()
+                .is_none_or(|groups| groups.contains(&case.group))
+        };
         let backend = match backend {
             Ok(backend) => backend,
             Err(error) => {
-                add(PROBE.group, PROBE.name, None, Box::new(move |_, _| Err(error)));
+                // Every trial fails, so that no choice of trials makes a registry that cannot be had look like success.
+                for case in std::iter::once(&PROBE).chain(cases::all().filter(runs)) {
+                    let error = error.clone();
+                    add(
+                        case.group,
+                        case.name,
+                        Some(*case),
+                        Box::new(move |_, _| Err(error)),
+                    );
+                }
                 return Vec::new();
             }
         };
@@ -126,11 +140,6 @@ impl Run {
                 add(REFUSES.group, flag.as_str(), None, Box::new(refuses));
             }
         }
-        let runs = |case: &&Case| {
-            provider
-                .groups()
-                .is_none_or(|groups| groups.contains(&case.group))
-        };
         for case in cases::all().filter(runs) {
             let reason = self.reason_not_to(provider.as_ref(), case, &flags);
             let case = *case;
@@ -271,4 +280,72 @@ fn text_of(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("a panic without a message")
         .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::suite::{Fault, MemoryProvider};
+
+    fn run() -> Arc<Run> {
+        Arc::new(Run {
+            runtime: Handle::current(),
+            ledger: Ledger::default(),
+            capture: None,
+            slow: false,
+        })
+    }
+
+    #[tokio::test]
+    async fn a_run_that_proves_too_little_is_wrong() {
+        let run = run();
+        assert_eq!(run.verdict(&[]), ["there is no provider: nothing ran"]);
+        let memory: Arc<dyn Provider> = Arc::new(MemoryProvider::bare());
+        let claims = [(memory, vec![Flag::Register])];
+        let unproved = "`memory` claims `register`, and no case that passed proves it";
+        let case = cases::all().find(|case| case.proves == [Flag::Register]);
+        let note = |ended| {
+            run.ledger
+                .note("memory", "case".to_owned(), case, ended, Duration::ZERO);
+        };
+        note(Ended::NotRun("slow".to_owned()));
+        assert_eq!(run.verdict(&claims), ["nothing ran on `memory`", unproved]);
+        note(Ended::Failed("it did".to_owned()));
+        assert_eq!(run.verdict(&claims), [unproved]);
+        note(Ended::Passed);
+        assert!(run.verdict(&claims).is_empty());
+    }
+
+    /// A registry that was asked for and cannot be had.
+    #[derive(Debug)]
+    struct Absent;
+
+    #[async_trait::async_trait]
+    impl Provider for Absent {
+        fn name(&self) -> &'static str {
+            "absent"
+        }
+        fn shows(&self, _: Fault) -> bool {
+            false
+        }
+        fn has(&self, _: Tool) -> bool {
+            false
+        }
+        async fn subject(&self, _: &Case) -> Result<Box<dyn Subject>> {
+            Err(Error::new(ErrorKind::Unavailable, "it does not start"))
+        }
+    }
+
+    #[test]
+    fn a_registry_that_cannot_be_had_has_every_case_and_passes_none() {
+        let runtime = Runtime::new().unwrap();
+        let run = {
+            let _runtime = runtime.enter();
+            run()
+        };
+        let (absent, mut trials): (Arc<dyn Provider>, _) = (Arc::new(Absent), Vec::new());
+        assert!(run.trials_of(&absent, &mut trials).is_empty());
+        assert_eq!(trials.len(), 1 + cases::all().count());
+        assert!(trials.iter().all(|trial| !trial.has_ignored_flag()));
+    }
 }
