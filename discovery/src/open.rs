@@ -17,12 +17,22 @@ use tracing::warn;
 
 use crate::{Client, ClientBuilder};
 
-/// The backends of this release; each that is not built in names its feature.
+/// The backends built in.
 const BACKENDS: &[&str] = &[MEMORY];
 const MEMORY: &str = "memory";
 
-/// Every block a file may hold.
-const KNOWN: &[KnownBlock] = &[ClientConfig::BLOCK, HighAvailability::BLOCK, MemoryConfig::BLOCK];
+/// Every block a file may hold; one of a backend that is not built in names its feature.
+const KNOWN: &[KnownBlock] = &[
+    ClientConfig::BLOCK,
+    HighAvailability::BLOCK,
+    MemoryConfig::BLOCK,
+    KnownBlock::missing_feature("consul", "consul"),
+    KnownBlock::missing_feature("etcd", "etcd"),
+    KnownBlock::missing_feature("kubernetes_discovery", "k8s"),
+    KnownBlock::missing_feature("eureka", "eureka"),
+    KnownBlock::missing_feature("dns_discovery", "dns"),
+    KnownBlock::missing_feature("local", "local"),
+];
 
 /// Environment variables that are ours but set no field.
 const RESERVED: &[&str] = &[
@@ -37,7 +47,7 @@ const RESERVED: &[&str] = &[
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ClientConfig {
-    /// How long a read and the wait for a first view may take.
+    /// How long one attempt of a read, and the wait for a first view, may take.
     #[serde(with = "duration::positive")]
     pub timeout: Duration,
     /// Refuse to answer from views that the registry last confirmed longer ago.

@@ -415,6 +415,7 @@ impl Upstream {
     /// Lets go of views that nobody uses; answers whether the task can end.
     fn housekeep(&mut self) -> bool {
         self.observe();
+        self.observe_services();
         self.save_in_background();
         let now = Instant::now();
         let linger = self.hub.options.linger;
@@ -443,6 +444,7 @@ impl Upstream {
         false
     }
 
+    /// Tells the metrics what every change touches; costs the same however many instances there are.
     fn observe(&self) {
         let label = self.query.label();
         metrics::watch_up(label, self.backend, self.failure.is_none() && self.seen);
@@ -452,18 +454,23 @@ impl Upstream {
             self.link.held.map_or(0, |held| held.instances),
         );
         metrics::view_age(label, self.backend, self.freshness.age());
-        if self.seen {
-            let mut healthy: HashMap<&str, usize> = HashMap::new();
-            if let Target::Service(name) = &self.query.target {
-                healthy.insert(name.as_str(), 0);
-            }
-            for (instance, _) in self.members.iter() {
-                *healthy.entry(instance.key.service.as_str()).or_default() +=
-                    usize::from(instance.is_available());
-            }
-            for (service, count) in healthy {
-                metrics::healthy(service, self.backend, count);
-            }
+        if let (true, Target::Service(name)) = (self.seen, &self.query.target) {
+            metrics::healthy(name.as_str(), self.backend, self.members.available());
+        }
+    }
+
+    /// Tells the metrics of every service, where one watch spans them: now and then, for it looks at every instance.
+    fn observe_services(&self) {
+        if self.query.target != Target::All {
+            return;
+        }
+        let mut healthy: HashMap<&str, usize> = HashMap::new();
+        for (instance, _) in self.members.iter() {
+            *healthy.entry(instance.key.service.as_str()).or_default() +=
+                usize::from(instance.is_available());
+        }
+        for (service, count) in healthy {
+            metrics::healthy(service, self.backend, count);
         }
     }
 }
