@@ -18,11 +18,22 @@ use tracing::warn;
 use crate::{Client, ClientBuilder};
 
 /// The backends of this release; each that is not built in names its feature.
-const BACKENDS: &[&str] = &[MEMORY];
+const BACKENDS: &[&str] = &[MEMORY, CONSUL];
 const MEMORY: &str = "memory";
+const CONSUL: &str = "consul";
+
+#[cfg(feature = "consul")]
+const CONSUL_BLOCK: KnownBlock = discovery_consul::ConsulConfig::BLOCK;
+#[cfg(not(feature = "consul"))]
+const CONSUL_BLOCK: KnownBlock = KnownBlock::missing_feature(CONSUL, CONSUL);
 
 /// Every block a file may hold.
-const KNOWN: &[KnownBlock] = &[ClientConfig::BLOCK, HighAvailability::BLOCK, MemoryConfig::BLOCK];
+const KNOWN: &[KnownBlock] = &[
+    ClientConfig::BLOCK,
+    HighAvailability::BLOCK,
+    MemoryConfig::BLOCK,
+    CONSUL_BLOCK,
+];
 
 /// Environment variables that are ours but set no field.
 const RESERVED: &[&str] = &[
@@ -141,12 +152,17 @@ pub fn builder_from_uri(uri: &str) -> Result<ClientBuilder> {
 /// # Errors
 /// As [`Client::from_config`].
 pub fn builder_from_config(path: impl AsRef<Path>) -> Result<ClientBuilder> {
-    let loaded = loader().file(path.as_ref())?.env(env::vars_os())?;
-    let named: Vec<_> = loaded
-        .blocks()
-        .into_iter()
-        .filter(|block| BACKENDS.contains(block))
-        .collect();
+    let file = loader().file(path.as_ref())?;
+    let backends = |loaded: &Loader| -> Vec<_> {
+        let blocks = loaded.blocks().into_iter();
+        blocks.filter(|block| BACKENDS.contains(block)).collect()
+    };
+    // The file decides: a variable such as CONSUL_HTTP_ADDR is often there for other programs.
+    let mut named = backends(&file);
+    let loaded = file.env(env::vars_os())?;
+    if named.is_empty() {
+        named = backends(&loaded);
+    }
     match named[..] {
         [backend] => builder(&loaded, backend),
         [] => Err(Error::new(ErrorKind::ConfigInvalid, "no backend is configured")
@@ -201,6 +217,8 @@ fn builder(loaded: &Loader, backend: &str) -> Result<ClientBuilder> {
 fn connect(loaded: &Loader, backend: &str) -> Result<Backend> {
     match backend {
         MEMORY => Ok(MemoryStore::with_config(loaded.block(MEMORY)?)?.backend()),
+        #[cfg(feature = "consul")]
+        CONSUL => discovery_consul::backend(loaded.block(CONSUL)?),
         other => Err(Error::new(ErrorKind::ConfigInvalid, "unknown backend")
             .with_context("backend", format!("{other:?}"))
             .with_hint(format!("use one of: {}", BACKENDS.join(", ")))),
