@@ -265,15 +265,19 @@ pub(crate) fn registration<'a>(
             check_id: ttl_check(id),
             name: "heartbeat".to_owned(),
             ttl: Some(go(ttl)),
-            // C-24: it would start critical.
-            status: Some(status_text(registration.health.status)),
+            // C-24: it would start critical. Where the agent runs checks, they have the say from the start.
+            status: Some(if registration.checks.is_empty() {
+                status_text(registration.health.status)
+            } else {
+                "passing"
+            }),
             deregister_critical_service_after: (!after.is_zero())
                 .then(|| go(after.max(MIN_DEREGISTER_AFTER))),
             ..wire::RegisterCheck::default()
         });
     }
     for check in &registration.checks {
-        checks.push(agent_run(id, check)?);
+        checks.push(agent_run(id, check, registration.health.status)?);
     }
     if registration.health.draining {
         checks.push(maintenance_check(id, &registration.health));
@@ -307,7 +311,7 @@ fn maintenance_check(id: &str, health: &HealthReport) -> wire::RegisterCheck {
     }
 }
 
-fn agent_run(id: &str, check: &Check) -> Result<wire::RegisterCheck> {
+fn agent_run(id: &str, check: &Check, starts: Status) -> Result<wire::RegisterCheck> {
     if check.name.contains(':') {
         return Err(invalid("check", &check.name).with_hint("give the check a name without `:`"));
     }
@@ -316,6 +320,7 @@ fn agent_run(id: &str, check: &Check) -> Result<wire::RegisterCheck> {
         name: check.name.clone(),
         interval: Some(go(check.interval)),
         timeout: Some(go(check.timeout)),
+        status: Some(status_text(starts)),
         deregister_critical_service_after: check
             .deregister_after
             .map(|after| go(after.max(MIN_DEREGISTER_AFTER))),

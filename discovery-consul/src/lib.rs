@@ -10,6 +10,8 @@ mod kv;
 mod poll;
 mod reader;
 mod registry;
+#[cfg(test)]
+mod testing;
 mod watcher;
 mod wire;
 

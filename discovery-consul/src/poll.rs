@@ -111,7 +111,10 @@ impl Poll {
     /// Cancel-safe: dropping it ends the query, and the next call asks again.
     pub(crate) async fn next(&mut self, call: impl Fn() -> Call) -> Result<Polled> {
         let (index, at) = self.pacer.next();
-        sleep_until(at).await;
+        // Timers are coarse: one that is due already would cost a millisecond.
+        if at > Instant::now() {
+            sleep_until(at).await;
+        }
         let call = match index {
             0 => call(),
             index => call().blocking(index, self.client.wait()),

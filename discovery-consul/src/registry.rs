@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use discovery_core::{
     BackendInfo, BackendStatus, Capabilities, Error, ErrorKind, HealthReport, Instance, InstanceKey, Lease,
     LeaseGroup, LeaseMode, MetaChange, Query, Registration, Renewal, Result, Scope, ServiceRegistry,
-    ServiceSummary, Snapshot, Target, WatchMode,
+    ServiceSummary, Snapshot, Status, Target, WatchMode,
 };
 use serde_json::{Map, Value};
 use tokio::{
@@ -48,12 +48,22 @@ const KEPT: &[&str] = &[
     "Locality",
 ];
 
+/// What was last asked for an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Asked {
+    /// Maintenance mode; somebody else's is left alone.
+    draining: bool,
+    /// The status its registration starts with, where checks that the agent runs decide afterwards: heartbeats that
+    /// carry it on say no more than that the owner lives. A report ends this.
+    starts: Option<Status>,
+}
+
 /// The registry behind one agent. Everything that writes goes to that agent and concerns its own services only.
 #[derive(Debug)]
 pub(crate) struct ConsulRegistry {
     reader: Reader,
-    /// What was last asked for by id: somebody else's maintenance mode is left alone.
-    draining: Mutex<HashMap<String, bool>>,
+    /// What was last asked for, by id.
+    asked: Mutex<HashMap<String, Asked>>,
     /// Metadata is read, changed and written by one at a time.
     editing: Semaphore,
 }
@@ -62,7 +72,7 @@ impl ConsulRegistry {
     pub(crate) fn new(reader: Reader) -> Self {
         Self {
             reader,
-            draining: Mutex::default(),
+            asked: Mutex::default(),
             editing: Semaphore::new(1),
         }
     }
@@ -117,8 +127,14 @@ impl ConsulRegistry {
     }
 
     async fn beat(&self, id: &str, health: &HealthReport) -> Result<()> {
+        let starts = self.asked(id).and_then(|asked| asked.starts);
+        let status = if starts == Some(health.status) {
+            Status::Passing
+        } else {
+            health.status
+        };
         let body = wire::CheckUpdate {
-            status: convert::status_text(health.status),
+            status: convert::status_text(status),
             output: &health.output,
         };
         let check = convert::ttl_check(id);
@@ -133,18 +149,22 @@ impl ConsulRegistry {
             .query("reason", health.output.clone());
         let client = &self.reader.client;
         client.send(&client.owned(call)).await?.ok()?;
-        self.drains(id, health.draining);
+        self.edit(id, |asked| asked.draining = health.draining);
         Ok(())
     }
 
-    fn drains(&self, id: &str, draining: bool) {
-        let mut known = self.draining.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(id.to_owned(), draining);
+    fn asked(&self, id: &str) -> Option<Asked> {
+        let all = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(id).copied()
     }
 
-    fn drained(&self, id: &str) -> Option<bool> {
-        let known = self.draining.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(id).copied()
+    fn edit(&self, id: &str, change: impl FnOnce(&mut Asked)) {
+        let mut all = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = all.entry(id.to_owned()).or_insert(Asked {
+            draining: false,
+            starts: None,
+        });
+        change(asked);
     }
 
     async fn do_register(&self, registration: &Registration) -> Result<Lease> {
@@ -175,7 +195,16 @@ impl ConsulRegistry {
             .query("replace-existing-checks", "true")
             .json(&body)?;
         client.send(&client.owned(call)).await?.ok()?;
-        self.drains(id, registration.health.draining);
+        let (known, health) = (self.asked(id), &registration.health);
+        self.edit(id, |asked| {
+            asked.draining = health.draining;
+            // One that has reported since it was first registered keeps its say.
+            if registration.checks.is_empty() {
+                asked.starts = None;
+            } else if known.is_none() {
+                asked.starts = Some(health.status);
+            }
+        });
         if ttl.is_some() {
             // C-25: a check that was there already has kept its status.
             self.beat(id, &registration.health).await?;
@@ -216,8 +245,8 @@ impl ConsulRegistry {
             // C-22
             _ => {}
         }
-        let mut known = self.draining.lock().unwrap_or_else(PoisonError::into_inner);
-        known.remove(id);
+        let mut all = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(id);
         Ok(())
     }
 
@@ -338,7 +367,8 @@ impl ServiceRegistry for ConsulRegistry {
         let config = self.reader.client.config();
         let mut can = Capabilities::read_only(if config.discovery.watch_services {
             // The wait, what the server adds to it, and the way.
-            config.discovery.wait + config.discovery.wait / 16 + Duration::from_secs(7)
+            let wait = config.discovery.wait;
+            wait + wait / 16 + (wait / 8).max(Duration::from_secs(1))
         } else {
             config.discovery.refresh_interval * 11 / 10 + DEADLINE
         });
@@ -381,7 +411,7 @@ impl ServiceRegistry for ConsulRegistry {
                     }
                 })?;
                 // A report that failed is made up for; maintenance that somebody else asked for is not undone.
-                if self.drained(id).unwrap_or(false) != health.draining {
+                if self.asked(id).is_some_and(|asked| asked.draining) != health.draining {
                     self.drain(id, health).await?;
                 }
             }
@@ -407,8 +437,10 @@ impl ServiceRegistry for ConsulRegistry {
             self.reports()?;
             self.owned(key).await?;
             let id = key.id.as_str();
+            let known = self.asked(id);
+            self.edit(id, |asked| asked.starts = None);
             self.beat(id, report).await?;
-            if self.drained(id) != Some(report.draining) {
+            if known.map(|known| known.draining) != Some(report.draining) {
                 self.drain(id, report).await?;
             }
             Ok(())

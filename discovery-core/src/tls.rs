@@ -84,18 +84,14 @@ pub fn objection<'a>(
 ) -> Option<&'a (dyn std::error::Error + 'static)> {
     let mut next = Some(error);
     while let Some(cause) = next {
-        // An io::Error hides what it wraps from `source`.
-        let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         if cause.is::<rustls::Error>() {
             return Some(cause);
         }
-        if let Some(inner) = wrapped {
-            let inner: &'a (dyn std::error::Error + 'static) = inner;
-            if inner.is::<rustls::Error>() {
-                return Some(inner);
-            }
-        }
-        next = cause.source();
+        // An io::Error hides what it wraps from `source`.
+        next = match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => cause.source(),
+        };
     }
     None
 }
@@ -271,6 +267,7 @@ mod tests {
     fn an_objection_is_found_behind_an_io_error() {
         let hidden = io::Error::other(rustls::Error::DecryptError);
         assert!(objection(&hidden).is_some());
+        assert!(objection(&io::Error::other(hidden)).is_some());
         assert!(objection(&io::Error::other("refused")).is_none());
     }
 }
