@@ -21,23 +21,26 @@ use discovery_testkit::{
         Close, Flow, Proxy,
         http::{HttpProxy, Rule},
     },
-    server::{ChildServer, Place, Recipe, Server},
+    server::{ChildServer, Server},
     suite::{self, Case, Fault, Provider, Subject, Tool},
     try_eventually,
 };
-use tokio::{process::Command, sync::Mutex};
+use tokio::sync::Mutex;
+
+mod servers;
+
+use servers::Dev;
 
 fn main() -> ExitCode {
-    let named = [("consul-old", "DISCOVERY_CONSUL_OLD"), ("consul-new", "DISCOVERY_CONSUL_NEW")];
-    let providers: Vec<_> = named
+    let providers: Vec<_> = servers::named()
         .into_iter()
-        .filter_map(|(name, variable)| {
-            let program = std::env::var(variable).ok().filter(|program| !program.is_empty())?;
-            Some(Arc::new(Consul {
+        .map(|(name, program)| {
+            let consul = Consul {
                 name,
                 program,
                 shared: OnceLock::new(),
-            }) as Arc<dyn Provider>)
+            };
+            Arc::new(consul) as Arc<dyn Provider>
         })
         .collect();
     if providers.is_empty() {
@@ -48,63 +51,6 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     suite::run(providers)
-}
-
-/// A development server, which keeps nothing: restarted, it is empty.
-#[derive(Debug)]
-struct Dev {
-    name: &'static str,
-    program: String,
-}
-
-impl Dev {
-    fn backend(address: SocketAddr) -> Result<Backend> {
-        discovery_consul::backend(ConsulConfig::at(address.to_string()))
-    }
-}
-
-#[async_trait]
-impl Recipe for Dev {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn ports(&self) -> usize {
-        4
-    }
-
-    fn command(&self, place: &Place) -> Command {
-        let ports: Vec<_> = place.endpoints().iter().map(SocketAddr::port).collect();
-        let tls = if self.name == "consul-old" { "" } else { "grpc_tls = -1" };
-        let config = format!(
-            "node_name = \"n1\"\nbind_addr = \"127.0.0.1\"\nclient_addr = \"127.0.0.1\"\nlog_level = \"WARN\"\n\
-             disable_update_check = true\nperformance {{ raft_multiplier = 1 }}\n\
-             limits {{ http_max_conns_per_client = 1000 }}\n\
-             ports {{ http = {} https = -1 grpc = -1 dns = -1 {tls} server = {} serf_lan = {} serf_wan = {} }}\n",
-            ports[0], ports[1], ports[2], ports[3],
-        );
-        let file = place.dir().join("agent.hcl");
-        std::fs::write(&file, config).expect("the server's own directory can be written");
-        let mut command = Command::new(&self.program);
-        command.arg("agent").arg("-dev").arg("-config-file").arg(file);
-        command
-    }
-
-    /// It serves once it has a leader, and knows of itself.
-    async fn probe(&self, place: &Place) -> Result<()> {
-        let status = Self::backend(place.endpoints()[0])?.registry.status().await?;
-        match status.leader {
-            Some(_) => Ok(()),
-            None => Err(Error::new(ErrorKind::Unavailable, "no leader yet")),
-        }
-    }
-
-    async fn version(&self, place: &Place) -> Result<String> {
-        let status = Self::backend(place.endpoints()[0])?.registry.status().await?;
-        status
-            .version
-            .ok_or_else(|| Error::new(ErrorKind::Protocol, "the server does not tell its version"))
-    }
 }
 
 type Running = Arc<ChildServer<Dev>>;
@@ -120,8 +66,9 @@ struct Consul {
 impl Consul {
     async fn start(&self) -> Result<Running> {
         let server = Arc::new(ChildServer::new(Dev {
-            name: self.name,
-            program: self.program.clone(),
+            // Cases run side by side, all from one address.
+            more: "limits { http_max_conns_per_client = 1000 }".to_owned(),
+            ..Dev::new(self.name, &self.program)
         })?);
         server.start().await?;
         Ok(server)
