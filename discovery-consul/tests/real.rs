@@ -1,6 +1,8 @@
 //! What only Consul needs, on real servers, the oldest and the newest supported: rights, TLS, sockets, its checks, its
 //! limits. `DISCOVERY_CONSUL_OLD` and `DISCOVERY_CONSUL_NEW` name the programs.
 
+#![expect(clippy::unwrap_used, reason = "a test program: what is unexpected ends the case")]
+
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use discovery_consul::{ConsulConfig, backend};
