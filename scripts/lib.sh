@@ -63,7 +63,7 @@ need_rust() {
     local wanted have
     wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml")
     if ! command -v cargo >/dev/null || ! command -v rustc >/dev/null; then
-        die "missing: Rust $wanted or newer (cargo, rustc)" "get it from https://rustup.rs, then open a new shell"
+        die "missing: Rust $wanted or newer (cargo, rustc)" "get it with rustup, then open a new shell"
     fi
     have=$(rustc --version | cut -d' ' -f2)
     if [ "$(printf '%s\n%s\n' "$wanted" "${have%%-*}" | sort -V | head -n 1)" != "$wanted" ]; then
@@ -75,6 +75,6 @@ need_rust() {
 need_component() {
     cargo "$1" --version >/dev/null 2>&1 && return
     command -v rustup >/dev/null ||
-        die "missing: cargo $1" "get it with: rustup component add $2 (rustup is at https://rustup.rs)"
+        die "missing: cargo $1" "get it with: rustup component add $2"
     rustup component add "$2"
 }

@@ -46,7 +46,9 @@ fn main() -> ExitCode {
     if providers.is_empty() {
         #[expect(clippy::print_stderr, reason = "this is a test program's main")]
         {
-            eprintln!("conformance: set DISCOVERY_CONSUL_OLD or DISCOVERY_CONSUL_NEW; `scripts/servers` tells the paths");
+            eprintln!(
+                "conformance: set DISCOVERY_CONSUL_OLD or DISCOVERY_CONSUL_NEW; `scripts/servers` tells the paths"
+            );
         }
         return ExitCode::FAILURE;
     }
@@ -154,13 +156,16 @@ impl Subject for Agent {
             Fault::Refuse => {
                 self.way.hang_up(Close::Reset);
                 self.way.cut(Close::Reset).await;
-                self.refusing_since.store(self.way.counters().accepted, Ordering::Relaxed);
+                self.refusing_since
+                    .store(self.way.counters().accepted, Ordering::Relaxed);
             }
             Fault::Cut => {
                 self.way.cut(Close::Reset).await;
             }
             Fault::Stall => self.way.flow_both(Flow::Stall),
-            Fault::Garbage => self.way.flow(discovery_testkit::proxy::Direction::Down, Flow::Garbage),
+            Fault::Garbage => self
+                .way
+                .flow(discovery_testkit::proxy::Direction::Down, Flow::Garbage),
             Fault::Delay(delay) => self.way.flow_both(Flow::Delay(delay / 2)),
             Fault::Error(ErrorKind::PermissionDenied) => reply(403, "Permission denied"),
             Fault::Error(ErrorKind::Unauthenticated) => reply(403, "ACL not found"),
@@ -169,7 +174,10 @@ impl Subject for Agent {
             }
             Fault::Error(ErrorKind::Unavailable) => reply(500, "No cluster leader"),
             other => {
-                return Err(Error::new(ErrorKind::Unsupported, format!("Consul has no {other:?}")));
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    format!("Consul has no {other:?}"),
+                ));
             }
         }
         Ok(())
@@ -178,7 +186,8 @@ impl Subject for Agent {
     async fn heal(&self) -> Result<()> {
         let since = self.refusing_since.swap(0, Ordering::Relaxed);
         if since > 0 {
-            self.refused.fetch_add(self.way.counters().accepted - since, Ordering::Relaxed);
+            self.refused
+                .fetch_add(self.way.counters().accepted - since, Ordering::Relaxed);
         }
         self.http.clear_rules();
         self.way.heal()
@@ -196,7 +205,10 @@ impl Subject for Agent {
     }
 
     async fn compact(&self) -> Result<()> {
-        Err(Error::new(ErrorKind::Unsupported, "Consul keeps no history to compact"))
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            "Consul keeps no history to compact",
+        ))
     }
 
     fn open_watches(&self) -> Option<usize> {

@@ -1,7 +1,10 @@
 //! What only Consul needs, on real servers, the oldest and the newest supported: rights, TLS, sockets, its checks, its
 //! limits. `DISCOVERY_CONSUL_OLD` and `DISCOVERY_CONSUL_NEW` name the programs.
 
-#![expect(clippy::unwrap_used, reason = "a test program: what is unexpected ends the case")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test program: what is unexpected ends the case"
+)]
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
@@ -486,10 +489,10 @@ async fn tls(mut dev: Dev) {
     make(&["cert", "create", "-client"]).await;
     let path = |name: &str| dir.path().join(name);
     let files = format!(
-        "ca_file = {:?}\ncert_file = {:?}\nkey_file = {:?}\nverify_incoming = true\n",
-        path("consul-agent-ca.pem"),
-        path("dc1-server-consul-0.pem"),
-        path("dc1-server-consul-0-key.pem"),
+        "ca_file = \"{}\"\ncert_file = \"{}\"\nkey_file = \"{}\"\nverify_incoming = true\n",
+        path("consul-agent-ca.pem").display(),
+        path("dc1-server-consul-0.pem").display(),
+        path("dc1-server-consul-0-key.pem").display(),
     );
     dev.more = if dev.is_old() {
         files

@@ -50,6 +50,8 @@ struct Faults {
     cut: Option<ErrorKind>,
     /// One call in so many fails with this.
     error_rate: Option<(f64, ErrorKind)>,
+    /// One call of each operation in so many fails with this.
+    fail_every: Option<(usize, ErrorKind)>,
     latency: Duration,
     /// Calls hang.
     stalled: bool,
@@ -118,6 +120,11 @@ impl Chaos {
         });
     }
 
+    /// Every `n`-th call of each operation fails with `kind`: so many failures, and never many in a row.
+    pub fn fail_every(&self, n: usize, kind: ErrorKind) {
+        self.set(|faults| faults.fail_every = Some((n, kind)));
+    }
+
     /// Every call takes so much longer.
     pub fn latency(&self, latency: Duration) {
         self.set(|faults| faults.latency = latency);
@@ -166,13 +173,17 @@ impl Chaos {
         self.0.open_streams.load(Ordering::SeqCst)
     }
 
-    fn count(&self, operation: &'static str) {
-        *lock(&self.0.calls).entry(operation).or_default() += 1;
+    /// Counts a call and answers which of its operation it is.
+    fn count(&self, operation: &'static str) -> usize {
+        let mut calls = lock(&self.0.calls);
+        let calls = calls.entry(operation).or_default();
+        *calls += 1;
+        *calls
     }
 
     /// What a call of `operation` meets on its way.
     async fn way(&self, operation: &'static str) -> Result<()> {
-        self.count(operation);
+        let nth = self.count(operation);
         let mut turned = self.0.turned.subscribe();
         let latency = loop {
             {
@@ -192,7 +203,11 @@ impl Chaos {
             Some((rate, kind)) => (faults.rng.f64() < rate).then_some(kind),
             None => None,
         };
-        match faults.cut.or(unlucky) {
+        let due = faults
+            .fail_every
+            .filter(|(n, _)| nth.is_multiple_of(*n))
+            .map(|(_, kind)| kind);
+        match faults.cut.or(unlucky).or(due) {
             Some(kind) => Err(Error::new(kind, "injected failure").with_operation(operation)),
             None => Ok(()),
         }

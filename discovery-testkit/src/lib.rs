@@ -3,6 +3,8 @@
 //! - [`proxy::Proxy`]: a TCP proxy that refuses, cuts, stalls, delays and garbles; [`proxy::http::HttpProxy`]: one that
 //!   understands HTTP, changes answers by rule and remembers every request.
 //! - [`server`]: real servers as child processes, with their logs at hand when they fail.
+//! - [`suite`]: the conformance cases every backend must pass, to be run on your own.
+//! - [`chaos`]: a wrapper that gives a backend without a wire its failures.
 //! - [`eventually()`]: waiting for something without a bare sleep.
 //! - [`capture`]: everything logged, to be searched for a secret.
 //!
@@ -50,6 +52,7 @@ pub mod chaos;
 mod eventually;
 pub mod proxy;
 pub mod server;
+pub mod suite;
 mod sync;
 
 pub use eventually::{Outcome, eventually, try_eventually};

@@ -48,7 +48,7 @@ impl ClientBuilder {
         self
     }
 
-    /// How long a read and the wait for a first view may take; 5 s unless set.
+    /// How long one attempt of a read, and the wait for a first view, may take; 5 s unless set.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self.resilience.read_timeout = timeout;

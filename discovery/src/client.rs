@@ -78,7 +78,8 @@ impl Client {
     pub(crate) fn assemble(builder: ClientBuilder) -> Result<Self> {
         let tasks = TaskGroup::current()?;
         if let Some(max_stale) = builder.max_stale {
-            check_max_stale(max_stale, &builder.backend.registry.capabilities())?;
+            check_max_stale(max_stale, &builder.backend.registry.capabilities())
+                .map_err(|error| error.with_backend(builder.backend.registry.info().scheme))?;
         }
         let raw = builder.backend;
         let reads = Arc::new(Resilient::new(raw.registry.clone(), builder.resilience));
@@ -168,7 +169,11 @@ impl Client {
         inner.tasks.spawn(async move {
             // The channel closes when the prober is dropped.
             while reports.changed().await.is_ok() {
-                let report = reports.borrow_and_update().clone();
+                let seen = reports.borrow_and_update().clone();
+                // A probe knows nothing of draining: what the owner wants stays.
+                let report = seen.with_draining(registrar.states().iter().any(|state| {
+                    state.key.service == key_of.service && state.key.id == key_of.id && state.health.draining
+                }));
                 if let Err(error) = registrar.report_health(&key_of.service, &key_of.id, report).await {
                     debug!(key = %key_of, %error, "check result not shown yet");
                 }
@@ -306,14 +311,19 @@ impl Client {
         Ok(ServiceHealth::of(service, self.lookup(&query).await?.instances))
     }
 
-    /// How this client and its registry stand. It answers when the registry does not: that is part of the answer.
+    /// How this client and its registry stand. It answers when the registry does not, and after shutdown: that is part of
+    /// the answer.
     ///
     /// # Cancel safety
     /// Cancel-safe.
     pub async fn status(&self) -> ClientStatus {
+        let registry = match self.open() {
+            Ok(()) => self.0.reads.status().await,
+            Err(closed) => Err(closed),
+        };
         ClientStatus {
             backend: self.0.info.clone(),
-            registry: self.0.reads.status().await,
+            registry,
             circuit: self.0.reads.circuit(),
             registrations: self.0.registrar.states(),
             watches: self.0.resolver.upstreams(),
@@ -323,8 +333,9 @@ impl Client {
     /// The configuration values the registry keeps.
     ///
     /// # Errors
-    /// `Unsupported` when it keeps none.
+    /// `Unsupported` when it keeps none, `Closed` after shutdown.
     pub fn config(&self) -> Result<ConfigValues> {
+        self.open()?;
         let idle = self.0.can.confirm_every * 2;
         match &self.0.backend.config {
             Some(store) => Ok(ConfigValues::new(
@@ -332,6 +343,7 @@ impl Client {
                 self.0.info.scheme,
                 self.0.timeout,
                 idle,
+                self.0.tasks.clone(),
             )),
             None => Err(Error::new(
                 ErrorKind::Unsupported,
@@ -345,7 +357,7 @@ impl Client {
 
     /// Stops heartbeats, withdraws every registration, stops every watch and joins every task.
     ///
-    /// Handles made from this client answer `Closed` from then on.
+    /// Handles made from this client, configuration values included, answer `Closed` from then on.
     ///
     /// # Errors
     /// `Timeout` naming what could not be withdrawn by `deadline`; it will end by its TTL.
@@ -366,7 +378,9 @@ impl Client {
 
     fn open(&self) -> Result<()> {
         if self.0.tasks.cancelled().is_cancelled() {
-            return Err(Error::new(ErrorKind::Closed, "the client was shut down"));
+            return Err(
+                Error::new(ErrorKind::Closed, "the client was shut down").with_backend(self.0.info.scheme)
+            );
         }
         Ok(())
     }

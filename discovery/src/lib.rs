@@ -21,7 +21,21 @@ pub use registered::Registered;
 pub use status::ClientStatus;
 pub use values::ConfigValues;
 
-/// The examples of the README, run as tests.
+/// The examples of the README and the pages under `docs/`, run as tests.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;
+mod pages {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../docs/guides/getting-started.md")]
+    struct GettingStarted;
+    #[doc = include_str!("../../docs/guides/configuration.md")]
+    struct Configuration;
+    #[doc = include_str!("../../docs/concepts/freshness-and-evidence.md")]
+    struct FreshnessAndEvidence;
+    #[doc = include_str!("../../docs/concepts/registration.md")]
+    struct Registration;
+    #[doc = include_str!("../../docs/concepts/picking.md")]
+    struct Picking;
+    #[doc = include_str!("../../docs/concepts/errors.md")]
+    struct Errors;
+}

@@ -17,8 +17,11 @@ use tracing::warn;
 
 use crate::{Client, ClientBuilder};
 
-/// The backends of this release; each that is not built in names its feature.
+/// The backends built in.
+#[cfg(feature = "consul")]
 const BACKENDS: &[&str] = &[MEMORY, CONSUL];
+#[cfg(not(feature = "consul"))]
+const BACKENDS: &[&str] = &[MEMORY];
 const MEMORY: &str = "memory";
 const CONSUL: &str = "consul";
 
@@ -27,12 +30,17 @@ const CONSUL_BLOCK: KnownBlock = discovery_consul::ConsulConfig::BLOCK;
 #[cfg(not(feature = "consul"))]
 const CONSUL_BLOCK: KnownBlock = KnownBlock::missing_feature(CONSUL, CONSUL);
 
-/// Every block a file may hold.
+/// Every block a file may hold; one of a backend that is not built in names its feature.
 const KNOWN: &[KnownBlock] = &[
     ClientConfig::BLOCK,
     HighAvailability::BLOCK,
     MemoryConfig::BLOCK,
     CONSUL_BLOCK,
+    KnownBlock::missing_feature("etcd", "etcd"),
+    KnownBlock::missing_feature("kubernetes_discovery", "k8s"),
+    KnownBlock::missing_feature("eureka", "eureka"),
+    KnownBlock::missing_feature("dns_discovery", "dns"),
+    KnownBlock::missing_feature("local", "local"),
 ];
 
 /// Environment variables that are ours but set no field.
@@ -48,7 +56,7 @@ const RESERVED: &[&str] = &[
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ClientConfig {
-    /// How long a read and the wait for a first view may take.
+    /// How long one attempt of a read, and the wait for a first view, may take.
     #[serde(with = "duration::positive")]
     pub timeout: Duration,
     /// Refuse to answer from views that the registry last confirmed longer ago.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use discovery_core::{
     ConfigEntry, ConfigEvent, ConfigKey, ConfigSnapshot, ConfigStore, Error, ErrorKind, PutMode, Result,
-    Version,
+    TaskGroup, Version,
     watch::{Recover, Recovered},
 };
 use futures::{Stream, stream};
@@ -12,7 +12,8 @@ use tokio::time::timeout;
 
 /// Reads, writes and watches configuration values. Made by [`Client::config`](crate::Client::config).
 ///
-/// Every method is cancel-safe and ends within the client's timeout; a write that timed out may have happened.
+/// Every method is cancel-safe and ends within the client's timeout; a write that timed out may have happened. After
+/// shutdown every method answers `Closed`.
 #[derive(Debug, Clone)]
 pub struct ConfigValues {
     store: Arc<dyn ConfigStore>,
@@ -20,6 +21,8 @@ pub struct ConfigValues {
     timeout: Duration,
     /// How long a watch may stay silent before it is opened again.
     idle: Duration,
+    /// Those of the client: cancelled means closed.
+    tasks: TaskGroup,
 }
 
 impl ConfigValues {
@@ -28,22 +31,27 @@ impl ConfigValues {
         backend: &'static str,
         timeout: Duration,
         idle: Duration,
+        tasks: TaskGroup,
     ) -> Self {
         Self {
             store,
             backend,
             timeout,
             idle,
+            tasks,
         }
     }
 
     async fn within<T>(&self, operation: &'static str, call: impl Future<Output = Result<T>>) -> Result<T> {
-        timeout(self.timeout, call)
-            .await
-            .unwrap_or_else(|_| {
+        let limited = async {
+            timeout(self.timeout, call).await.unwrap_or_else(|_| {
                 Err(Error::new(ErrorKind::Timeout, "no answer in time")
                     .with_context("timeout", format!("{:?}", self.timeout)))
             })
+        };
+        let answer = self.tasks.cancelled().run_until_cancelled(limited).await;
+        answer
+            .unwrap_or_else(|| Err(closed()))
             .map_err(|error| error.with_operation(operation).with_backend(self.backend))
     }
 
@@ -84,18 +92,29 @@ impl ConfigValues {
         self.within("config list", self.store.list(prefix)).await
     }
 
-    /// Changes of every key that starts with `prefix`, for ever: the first event is all there is, an outage shows as an
-    /// error between events, and after one only what changed follows where the registry can tell, else all there is.
+    /// Changes of every key that starts with `prefix`: the first event is all there is, an outage shows as an error between
+    /// events, and after one only what changed follows where the registry can tell, else all there is. It goes on until
+    /// shutdown, which it tells as its last item.
     pub fn watch(&self, prefix: &str) -> impl Stream<Item = Result<ConfigEvent>> + Send + use<> {
         let (store, prefix) = (self.store.clone(), prefix.to_owned());
         let watch = Recover::new(self.idle, move |since| store.watch(&prefix, since));
-        let backend = self.backend;
-        stream::unfold(watch, move |mut watch| async move {
-            let item = match watch.next().await {
-                Recovered::Event(event) => Ok(event),
-                Recovered::Down { error, .. } => Err(error.with_backend(backend)),
-            };
-            Some((item, watch))
+        let (backend, tasks) = (self.backend, self.tasks.clone());
+        stream::unfold(Some(watch), move |watch| {
+            let tasks = tasks.clone();
+            async move {
+                let mut watch = watch?;
+                match tasks.cancelled().run_until_cancelled(watch.next()).await {
+                    Some(Recovered::Event(event)) => Some((Ok(event), Some(watch))),
+                    Some(Recovered::Down { error, .. }) => {
+                        Some((Err(error.with_backend(backend)), Some(watch)))
+                    }
+                    None => Some((Err(closed().with_backend(backend)), None)),
+                }
+            }
         })
     }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the client was shut down")
 }

@@ -9,9 +9,19 @@ const BITS: usize = 6;
 const CHUNK: usize = 1 << BITS;
 const MASK: usize = CHUNK - 1;
 
+/// Full from the front; the places behind the sequence's end are empty.
+#[derive(Clone)]
+struct Chunk<T>([Option<T>; CHUNK]);
+
+impl<T> Chunk<T> {
+    const fn empty() -> Self {
+        Self([const { None }; CHUNK])
+    }
+}
+
 /// A persistent sequence of cheaply cloned elements.
 pub(crate) struct Chunks<T> {
-    chunks: Arc<Vec<Arc<Vec<T>>>>,
+    chunks: Arc<[Arc<Chunk<T>>]>,
     len: usize,
 }
 
@@ -40,7 +50,7 @@ impl<T> Chunks<T> {
 
     #[inline]
     pub(crate) fn get(&self, index: usize) -> Option<&T> {
-        self.chunks.get(index >> BITS)?.get(index & MASK)
+        self.chunks.get(index >> BITS)?.0[index & MASK].as_ref()
     }
 
     pub(crate) fn iter(&self) -> Iter<'_, T> {
@@ -52,31 +62,31 @@ impl<T> Chunks<T> {
 }
 
 impl<T: Clone> Chunks<T> {
-    fn chunk_mut(&mut self, index: usize) -> &mut Vec<T> {
-        Arc::make_mut(&mut Arc::make_mut(&mut self.chunks)[index])
+    fn place(&mut self, index: usize) -> &mut Option<T> {
+        let chunk = &mut Arc::make_mut(&mut self.chunks)[index >> BITS];
+        &mut Arc::make_mut(chunk).0[index & MASK]
     }
 
     pub(crate) fn set(&mut self, index: usize, value: T) {
-        self.chunk_mut(index >> BITS)[index & MASK] = value;
+        assert!(index < self.len, "index within the sequence");
+        *self.place(index) = Some(value);
     }
 
     pub(crate) fn push(&mut self, value: T) {
         if self.len & MASK == 0 {
-            let mut chunk = Vec::with_capacity(CHUNK);
-            chunk.push(value);
-            Arc::make_mut(&mut self.chunks).push(Arc::new(chunk));
-        } else {
-            self.chunk_mut(self.len >> BITS).push(value);
+            let more = [Arc::new(Chunk::empty())];
+            self.chunks = self.chunks.iter().cloned().chain(more).collect();
         }
+        *self.place(self.len) = Some(value);
         self.len += 1;
     }
 
     /// Removes the last element.
     pub(crate) fn pop(&mut self) -> Option<T> {
         let last = self.len.checked_sub(1)?;
-        let value = self.chunk_mut(last >> BITS).pop();
+        let value = self.place(last).take();
         if last & MASK == 0 {
-            Arc::make_mut(&mut self.chunks).pop();
+            self.chunks = self.chunks[..last >> BITS].into();
         }
         self.len = last;
         value
@@ -95,22 +105,20 @@ impl<T: Clone> Chunks<T> {
 
 impl<T: Clone> FromIterator<T> for Chunks<T> {
     fn from_iter<I: IntoIterator<Item = T>>(iter: I) -> Self {
-        let mut iter = iter.into_iter();
+        let mut iter = iter.into_iter().peekable();
         let mut chunks = Vec::new();
         let mut len = 0;
-        loop {
-            let chunk: Vec<T> = iter.by_ref().take(CHUNK).collect();
-            len += chunk.len();
-            let full = chunk.len() == CHUNK;
-            if !chunk.is_empty() {
-                chunks.push(Arc::new(chunk));
+        while iter.peek().is_some() {
+            let mut chunk = Chunk::empty();
+            for (place, value) in chunk.0.iter_mut().zip(&mut iter) {
+                *place = Some(value);
+                len += 1;
             }
-            if !full {
-                return Self {
-                    chunks: Arc::new(chunks),
-                    len,
-                };
-            }
+            chunks.push(Arc::new(chunk));
+        }
+        Self {
+            chunks: chunks.into(),
+            len,
         }
     }
 }

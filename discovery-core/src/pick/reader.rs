@@ -2,8 +2,6 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use arc_swap::{ArcSwap, Cache};
-
 use super::{PickContext, Service, view::Prepared};
 use crate::{error::Result, model::Instance};
 
@@ -11,7 +9,8 @@ use crate::{error::Result, model::Instance};
 ///
 /// It borrows from the view it last saw, allocates nothing, counts nothing and shares no memory that anybody writes.
 pub struct Reader {
-    cache: Cache<Arc<ArcSwap<Prepared>>, Arc<Prepared>>,
+    /// What the view showed when it was last looked at.
+    now: Arc<Prepared>,
     context: PickContext,
     /// Keeps the upstream watch alive.
     service: Service,
@@ -27,9 +26,8 @@ impl fmt::Debug for Reader {
 
 impl Reader {
     pub(super) fn new(service: Service) -> Self {
-        let cache = Cache::new(service.view().current.clone());
         Self {
-            cache,
+            now: service.view().load_full(),
             context: PickContext::new(),
             service,
         }
@@ -38,9 +36,22 @@ impl Reader {
     /// The next instance; `None` when there is none to pick ([`Service::acquire`] would say why).
     #[inline]
     pub fn pick(&mut self) -> Option<&Instance> {
-        let now = self.cache.load();
-        let index = now.pick(&mut self.context)?;
-        now.endpoints.instances.get(index).map(|instance| &**instance)
+        if self.now.replaced() {
+            self.renew();
+        }
+        let index = self.now.pick(&mut self.context)?;
+        self.now
+            .endpoints
+            .instances
+            .get(index)
+            .map(|instance| &**instance)
+    }
+
+    /// Out of line, so that a pick stays small enough to be compiled into its caller.
+    #[cold]
+    #[inline(never)]
+    fn renew(&mut self) {
+        self.now = self.service.view().load_full();
     }
 
     /// The service it picks from.

@@ -17,13 +17,13 @@ impl Strategy for RoundRobin {
 }
 
 /// Turns from zero to a length, again and again.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Rotation {
     len: usize,
 }
 
 impl Rotation {
-    pub(super) fn of(len: usize) -> Self {
+    pub(super) const fn of(len: usize) -> Self {
         Self { len }
     }
 }
@@ -33,19 +33,30 @@ impl Picker for Rotation {
     fn pick(&self, context: &mut PickContext) -> Option<usize> {
         let mut index = context.cursor;
         if index >= self.len {
-            // The end of a round costs a comparison; only a start or a shrunken set costs a division.
-            index = if index == self.len {
-                0
-            } else {
-                index.checked_rem(self.len)?
-            };
-            if self.len == 0 {
-                return None;
-            }
+            index = self.wrap(index)?;
         }
         context.cursor = index + 1;
         Some(index)
     }
+}
+
+impl Rotation {
+    /// The end of a round costs a comparison; only a start or a shrunken set costs a division.
+    #[inline]
+    fn wrap(self, index: usize) -> Option<usize> {
+        if index == self.len {
+            (self.len > 0).then_some(0)
+        } else {
+            divide(index, self.len)
+        }
+    }
+}
+
+/// Out of line, so that a pick stays small enough to be compiled into its caller.
+#[cold]
+#[inline(never)]
+fn divide(index: usize, len: usize) -> Option<usize> {
+    index.checked_rem(len)
 }
 
 #[cfg(test)]

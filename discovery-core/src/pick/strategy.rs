@@ -1,6 +1,6 @@
 //! How a balancer plugs in: prepare once per change, pick by index.
 
-use std::{fmt::Debug, sync::Arc};
+use std::{any::Any, fmt::Debug, sync::Arc};
 
 use super::{Load, Random, RoundRobin, WeightedRoundRobin};
 use crate::{
@@ -82,7 +82,7 @@ pub trait Strategy: Send + Sync + Debug + 'static {
 }
 
 /// Chooses among the endpoints it was prepared for.
-pub trait Picker: Send + Sync + Debug + 'static {
+pub trait Picker: Any + Send + Sync + Debug {
     /// The index of the next endpoint; `None` when there is none to choose.
     fn pick(&self, context: &mut PickContext) -> Option<usize>;
 }

@@ -174,8 +174,8 @@ impl Registrar {
 
     /// Says that it is draining, waits for its clients to go elsewhere, and deregisters.
     ///
-    /// Where the registry cannot show draining, it is deregistered first, and the wait follows. A registry that cannot be
-    /// reached shortens neither.
+    /// Where the registry cannot show draining, it is deregistered first, and the wait follows. A report that fails for
+    /// another reason does not shorten the wait: clients may see it by a later heartbeat.
     ///
     /// # Errors
     /// As for [`deregister`](Self::deregister).

@@ -14,11 +14,17 @@ use crate::{
 pub(super) struct Members {
     index: HashMap<InstanceKey, usize, foldhash::fast::RandomState>,
     endpoints: Endpoints,
+    /// How many of them new traffic may go to.
+    available: usize,
 }
 
 impl Members {
     pub(super) fn len(&self) -> usize {
         self.endpoints.len()
+    }
+
+    pub(super) fn available(&self) -> usize {
+        self.available
     }
 
     pub(super) fn endpoints(&self) -> &Endpoints {
@@ -36,13 +42,11 @@ impl Members {
     /// Adds or replaces; answers whether anything changed. An equal instance keeps its identity.
     pub(super) fn upsert(&mut self, instance: &Arc<Instance>, load: &Arc<Load>) -> bool {
         if let Some(&at) = self.index.get(&instance.key) {
-            if self
-                .endpoints
-                .instances
-                .get(at)
-                .is_some_and(|old| old == instance)
-            {
-                return false;
+            if let Some(old) = self.endpoints.instances.get(at) {
+                if old == instance {
+                    return false;
+                }
+                self.available -= usize::from(old.is_available());
             }
             self.endpoints.instances.0.set(at, instance.clone());
         } else {
@@ -50,6 +54,7 @@ impl Members {
             self.endpoints.instances.0.push(instance.clone());
             self.endpoints.loads.push(load.clone());
         }
+        self.available += usize::from(instance.is_available());
         true
     }
 
@@ -58,7 +63,9 @@ impl Members {
         let Some(at) = self.index.remove(key) else {
             return false;
         };
-        self.endpoints.instances.0.swap_remove(at);
+        if let Some(removed) = self.endpoints.instances.0.swap_remove(at) {
+            self.available -= usize::from(removed.is_available());
+        }
         self.endpoints.loads.swap_remove(at);
         if let Some(moved) = self.endpoints.instances.get(at) {
             self.index.insert(moved.key.clone(), at);

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tracing::{Instrument, info_span};
 
 use crate::{
@@ -56,6 +56,8 @@ struct Hub {
     options: ResolverOptions,
     tasks: TaskGroup,
     upstreams: Mutex<HashMap<Query, Shared>>,
+    /// Moves on when a broken watch is back: the way to the registry is open, so the others need not wait out theirs.
+    healed: watch::Sender<()>,
 }
 
 /// What the hub and an upstream task share.
@@ -82,6 +84,7 @@ impl Resolver {
             options,
             tasks,
             upstreams: Mutex::default(),
+            healed: watch::Sender::new(()),
         }))
     }
 

@@ -351,6 +351,40 @@ async fn a_mass_removal_that_was_a_glitch_removes_nothing() {
     assert_eq!(api.instances().await.unwrap().held, None);
 }
 
+/// Twenty watches that lost their registry together are back together, however long each would have waited.
+#[tokio::test(start_paused = true)]
+async fn when_one_watch_is_back_the_others_follow_soon() {
+    let fake = Fake::new(0..1);
+    let resolver = resolver(&fake, ResolverOptions::default());
+    let query = |i: usize| Query::service(format!("s{i}")).unwrap();
+    let services: Vec<_> = (0..20).map(|i| service(&resolver, &query(i))).collect();
+    for service in &services {
+        service.ready().await.unwrap();
+    }
+    fake.down(Some(ErrorKind::Unavailable));
+    sleep(Duration::from_secs(300)).await;
+    fake.down(None);
+    let mut first = None;
+    let live = |service: &Service| {
+        service
+            .view()
+            .snapshot()
+            .is_ok_and(|now| now.source == Source::Live)
+    };
+    while !services.iter().all(live) {
+        sleep(Duration::from_millis(50)).await;
+        if services.iter().any(live) {
+            first.get_or_insert(Instant::now());
+        }
+        let late = first.is_some_and(|first| first.elapsed() > Duration::from_secs(2));
+        assert!(
+            !late,
+            "{} of 20 are back",
+            services.iter().filter(|service| live(service)).count()
+        );
+    }
+}
+
 /// A read that succeeds says nothing of the watch: the view stays stale until the watch itself is back.
 #[tokio::test(start_paused = true)]
 async fn a_confirmation_read_does_not_make_a_broken_watch_live() {

@@ -8,7 +8,7 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 use tracing::{debug, info, warn};
@@ -23,12 +23,15 @@ use crate::{
     metrics,
     model::{Cursor, Evidence, Freshness, Instance, InstanceKey, Query, Snapshot, Source, Suspicion, Target},
     pick::Load,
+    resilience::full_jitter,
     spi::{Change, WatchEvent},
     watch::{Guard, Recover, Recovered, Verdict},
 };
 
 /// A registry that has not answered for so long after the start is stood in for by the snapshot on disk.
 pub(super) const COLD_START: Duration = Duration::from_secs(1);
+/// Once one watch is back, the others try again within this time, not all at once.
+const NUDGE: Duration = Duration::from_secs(1);
 /// How often housekeeping looks round.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
 /// How many events that are already there are folded into one publication.
@@ -41,6 +44,7 @@ pub(super) struct Upstream {
     pub(super) query: Query,
     backend: &'static str,
     attached: Arc<Notify>,
+    healed: watch::Receiver<()>,
     watch: Recover<WatchEvent>,
     guard: Guard,
     pub(super) members: Members,
@@ -66,6 +70,7 @@ pub(super) struct Upstream {
 enum Wake {
     Watch(Recovered<WatchEvent>),
     Attached,
+    Healed,
     Read(Result<Snapshot>),
     Disk(Option<Snapshot>),
     Timer,
@@ -84,6 +89,7 @@ impl Upstream {
             watch: Recover::new(idle, move |cursor| watcher.watch(&asked, cursor)),
             query,
             attached,
+            healed: hub.healed.subscribe(),
             guard: Guard::default(),
             members: Members::default(),
             writers: Vec::new(),
@@ -127,6 +133,7 @@ impl Upstream {
                     tokio::task::coop::consume_budget().await;
                 }
                 Wake::Attached => self.attach(),
+                Wake::Healed => self.watch.retry_within(full_jitter(NUDGE)),
                 Wake::Read(answer) => self.on_read(answer),
                 Wake::Disk(snapshot) => self.on_disk(snapshot),
                 Wake::Timer => self.on_timer(),
@@ -143,6 +150,7 @@ impl Upstream {
             }
         }
         self.save().await;
+        metrics::watch_up(self.query.label(), self.backend, false);
         debug!(
             service = self.query.label(),
             backend = self.backend,
@@ -160,6 +168,8 @@ impl Upstream {
             biased;
             () = self.hub.tasks.cancelled().cancelled() => Wake::Cancelled,
             () = self.attached.notified() => Wake::Attached,
+            // The sender lives in the hub this task keeps.
+            _ = self.healed.changed() => Wake::Healed,
             // Before the watch, which may never fall silent; each of these makes progress and then waits.
             () = sleep_until(timer.unwrap_or(now)), if timer.is_some() => Wake::Timer,
             _ = housekeeping.tick() => Wake::Housekeeping,
@@ -280,7 +290,8 @@ impl Upstream {
             return;
         }
         if self.failure.take().is_some() {
-            info!(backend = self.backend, "watch is back");
+            info!("watch is back");
+            self.hub.healed.send_replace(());
         }
         self.link.source = Source::Live;
         self.link.evidence = evidence;
@@ -415,6 +426,7 @@ impl Upstream {
     /// Lets go of views that nobody uses; answers whether the task can end.
     fn housekeep(&mut self) -> bool {
         self.observe();
+        self.observe_services();
         self.save_in_background();
         let now = Instant::now();
         let linger = self.hub.options.linger;
@@ -443,6 +455,7 @@ impl Upstream {
         false
     }
 
+    /// Tells the metrics what every change touches; costs the same however many instances there are.
     fn observe(&self) {
         let label = self.query.label();
         metrics::watch_up(label, self.backend, self.failure.is_none() && self.seen);
@@ -452,18 +465,23 @@ impl Upstream {
             self.link.held.map_or(0, |held| held.instances),
         );
         metrics::view_age(label, self.backend, self.freshness.age());
-        if self.seen {
-            let mut healthy: HashMap<&str, usize> = HashMap::new();
-            if let Target::Service(name) = &self.query.target {
-                healthy.insert(name.as_str(), 0);
-            }
-            for (instance, _) in self.members.iter() {
-                *healthy.entry(instance.key.service.as_str()).or_default() +=
-                    usize::from(instance.is_available());
-            }
-            for (service, count) in healthy {
-                metrics::healthy(service, self.backend, count);
-            }
+        if let (true, Target::Service(name)) = (self.seen, &self.query.target) {
+            metrics::healthy(name.as_str(), self.backend, self.members.available());
+        }
+    }
+
+    /// Tells the metrics of every service, where one watch spans them: now and then, for it looks at every instance.
+    fn observe_services(&self) {
+        if self.query.target != Target::All {
+            return;
+        }
+        let mut healthy: HashMap<&str, usize> = HashMap::new();
+        for (instance, _) in self.members.iter() {
+            *healthy.entry(instance.key.service.as_str()).or_default() +=
+                usize::from(instance.is_available());
+        }
+        for (service, count) in healthy {
+            metrics::healthy(service, self.backend, count);
         }
     }
 }

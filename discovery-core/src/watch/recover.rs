@@ -192,6 +192,13 @@ impl<E: Resumable> Recover<E> {
             retry_in,
         }
     }
+
+    /// If it waits before the next try, it waits no longer than this: something else has shown that the way is open.
+    pub fn retry_within(&mut self, delay: Duration) {
+        if let State::Waiting(until) = &mut self.state {
+            *until = (*until).min(Instant::now() + delay);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -72,6 +72,24 @@ async fn errors_come_at_their_rate_and_by_their_seed() {
     assert_ne!(first, run(8).await);
 }
 
+#[tokio::test]
+async fn every_nth_call_of_an_operation_fails() {
+    let (backend, chaos) = Chaos::wrap(MemoryStore::new().backend());
+    chaos.fail_every(3, ErrorKind::Unavailable);
+    for call in 1..=9 {
+        assert_eq!(
+            backend.registry.status().await.is_err(),
+            call % 3 == 0,
+            "status {call}"
+        );
+        assert_eq!(
+            backend.registry.instances(&api()).await.is_err(),
+            call % 3 == 0,
+            "instances {call}"
+        );
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn calls_are_late_by_the_latency_and_hang_while_stalled() {
     let (backend, chaos) = Chaos::wrap(MemoryStore::new().backend());
@@ -84,7 +102,6 @@ async fn calls_are_late_by_the_latency_and_hang_while_stalled() {
     let mut watch = backend.watcher.watch(&api(), None);
     watch.next().await.unwrap().unwrap();
     chaos.stall();
-    register(&MemoryStore::new().backend(), 1).await.unwrap();
     let mut call = backend.registry.status();
     assert!(timeout(60 * SECOND, &mut call).await.is_err());
     assert!(timeout(60 * SECOND, watch.next()).await.is_err());

@@ -98,7 +98,7 @@ async fn a_report_waits_for_the_heartbeat_under_way() {
     let fake = Fake::single();
     let registrar = registrar(&fake);
     registrar.register(registration("a")).await.unwrap();
-    fake.state().latency = Duration::from_millis(500);
+    fake.state().slow.insert(Op::Renew, Duration::from_millis(500));
     for status in [Status::Critical, Status::Passing].into_iter().cycle().take(20) {
         let beats = fake.count(Op::Renew);
         eventually(TTL, "a heartbeat begins", || fake.count(Op::Renew) > beats).await;

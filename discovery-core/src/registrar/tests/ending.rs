@@ -284,3 +284,20 @@ async fn shutdown_after_a_failed_registration_is_quick() {
     registrar.shutdown(secs(5)).await.unwrap();
     assert!(started.elapsed() < secs(1));
 }
+
+/// the task group's end ends every task of the registrar, whatever it is doing, and closes it.
+#[tokio::test(start_paused = true)]
+async fn no_task_outlives_its_group() {
+    let fake = Fake::single();
+    let tasks = crate::TaskGroup::current().unwrap();
+    let registrar = Registrar::new(fake.clone(), tasks.clone(), RegistrarConfig::default());
+    for i in 0..100 {
+        registrar.register(registration(&format!("i-{i}"))).await.unwrap();
+    }
+    fake.amnesia();
+    fake.fault(Op::Register, usize::MAX, Fault::Hang);
+    sleep(secs(12)).await;
+    tasks.join(Duration::from_millis(1)).await.unwrap();
+    let error = registrar.register(registration("b")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed);
+}

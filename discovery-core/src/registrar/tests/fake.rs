@@ -61,7 +61,10 @@ pub(super) struct Record {
 pub(super) struct State {
     pub(super) records: BTreeMap<String, Record>,
     pub(super) log: Vec<(Instant, Op, String)>,
+    /// How long each request takes.
     pub(super) latency: Duration,
+    /// How long requests of these kinds take instead.
+    pub(super) slow: HashMap<Op, Duration>,
     /// Answers renewals although the record is gone (etcd before 3.5.23).
     pub(super) renewals_lie: bool,
     /// A renewal writes its members' records when it ends, as they were when it began.
@@ -73,6 +76,8 @@ pub(super) struct State {
     pub(super) most_under_way: usize,
     faults: HashMap<Op, (usize, Fault)>,
     lease: u64,
+    /// Nothing needs sweeping before then: renewals only move it on.
+    none_expires_before: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -102,8 +107,13 @@ impl Fake {
     /// The state, without what has expired.
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap();
-        if let Some(ttl) = self.ttl {
-            state.records.retain(|_, record| record.renewed.elapsed() <= ttl);
+        let now = Instant::now();
+        if let Some(ttl) = self.ttl
+            && state.none_expires_before.is_none_or(|at| now > at)
+        {
+            state.records.retain(|_, record| now - record.renewed <= ttl);
+            let oldest = state.records.values().map(|record| record.renewed).min();
+            state.none_expires_before = Some(oldest.unwrap_or(now) + ttl);
         }
         state
     }
@@ -128,6 +138,15 @@ impl Fake {
         let mut state = self.state();
         state.records.clear();
         state.lease += 1;
+    }
+
+    /// Writes are slow and withdrawals quick, so that what was sent first arrives last, if both are under way at once.
+    pub(super) fn reorder(&self) {
+        let mut state = self.state();
+        state.renewals_write = true;
+        state.latency = Duration::from_millis(50);
+        state.slow.insert(Op::Renew, Duration::from_millis(400));
+        state.slow.insert(Op::Register, Duration::from_millis(300));
     }
 
     pub(super) fn has(&self, id: &str) -> bool {
@@ -174,7 +193,7 @@ impl Fake {
                 }
                 _ => None,
             };
-            (fault, state.latency)
+            (fault, state.slow.get(&op).copied().unwrap_or(state.latency))
         };
         if matches!(fault, Some(Fault::Hang)) {
             pending::<()>().await;
@@ -257,15 +276,16 @@ impl ServiceRegistry for Fake {
     }
 
     async fn renew(&self, group: &LeaseGroup, renewal: &Renewal) -> Result<()> {
-        let before = self.state().records.clone();
+        let before = Some(self.state())
+            .filter(|state| state.renewals_write)
+            .map(|state| state.records.clone())
+            .unwrap_or_default();
         self.request(Op::Renew, group.as_str(), |state| {
             if state.renewals_lie {
                 return Ok(());
             }
             for (key, health) in &renewal.members {
-                if state.renewals_write
-                    && let Some(record) = before.get(key.id.as_str())
-                {
+                if let Some(record) = before.get(key.id.as_str()) {
                     state.records.insert(key.id.to_string(), record.clone());
                 }
                 let record = state.records.get_mut(key.id.as_str()).ok_or_else(absent)?;

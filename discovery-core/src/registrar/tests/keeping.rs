@@ -61,7 +61,7 @@ async fn an_outage_shorter_than_the_ttl_costs_nothing() {
             phase(&registrar) == RegistrationPhase::Registered
         })
         .await;
-        assert!(took <= TTL / 8 + Duration::from_millis(20), "{round}: {took:?}");
+        assert!(took <= TTL / 8 + POLL * 2, "{round}: {took:?}");
         assert!(fake.has("a"));
     }
     assert_eq!(fake.count(Op::Register), 1);
@@ -74,7 +74,7 @@ async fn blocked_heartbeats_never_let_the_ttl_lapse() {
         let fake = Fake::single();
         let registrar = registrar(&fake);
         registrar.register(registration("a")).await.unwrap();
-        for _ in 0..200 {
+        for _ in 0..100 {
             let beats = fake.count(Op::Renew);
             fake.fault(Op::Renew, blocked, Fault::Hang);
             eventually(TTL, "a heartbeat through", || {
@@ -96,7 +96,7 @@ async fn issue_eureka_914_not_found_on_renewal_registers_again() {
     for _ in 0..20 {
         fake.amnesia();
         let took = eventually(TTL, "registered again", || fake.has("a")).await;
-        assert!(took <= TTL / 3 + Duration::from_millis(20), "{took:?}");
+        assert!(took <= TTL / 3 + POLL * 2, "{took:?}");
     }
 }
 
@@ -116,7 +116,7 @@ async fn issue_kratos_3883_lease_lost_is_regranted_for_ever() {
         assert!(requests > 24 * 60 * 2, "{requests} requests in a day");
         fake.heal();
         let took = eventually(secs(60), "registered again", || fake.has("a")).await;
-        assert!(took <= TTL / 3 + Duration::from_millis(20), "{took:?}");
+        assert!(took <= TTL / 3 + POLL * 2, "{took:?}");
         sleep(secs(300)).await;
         assert!(fake.has("a"));
         assert_eq!(phase(&registrar), RegistrationPhase::Registered);

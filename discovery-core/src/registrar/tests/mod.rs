@@ -21,6 +21,9 @@ use crate::{
 
 const TTL: Duration = Duration::from_secs(30);
 
+/// How often [`eventually`] looks.
+const POLL: Duration = Duration::from_millis(50);
+
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
@@ -57,7 +60,7 @@ async fn eventually(deadline: Duration, what: &str, mut holds: impl FnMut() -> b
     let started = Instant::now();
     while !holds() {
         assert!(started.elapsed() < deadline, "not within {deadline:?}: {what}");
-        sleep(Duration::from_millis(10)).await;
+        sleep(POLL).await;
     }
     started.elapsed()
 }

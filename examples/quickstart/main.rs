@@ -1,17 +1,18 @@
 //! Services register, are discovered, balanced, fail and recover: the whole of it in under ten seconds.
 //!
-//! `cargo run --example quickstart` needs no server: it uses the embedded `memory` registry. It ends with exit code 0 only
-//! if everything it tells about really happened.
+//! `cargo run --example quickstart` needs no server: it uses the embedded `memory` registry. `DISCOVERY_URI` names another
+//! one. It ends with exit code 0 only if everything it tells about really happened, and leaves nothing registered.
+
+mod registry;
 
 use std::{collections::BTreeMap, fmt::Display, process::ExitCode, time::Duration};
 
 use anstyle::{AnsiColor, Style};
 use discovery::{
-    Client, Error, ErrorKind, Registration, Result, Snapshot, Source,
-    memory::MemoryStore,
+    Client, Error, ErrorKind, Query, Registration, Result, Snapshot, Source,
     pick::{CallPolicy, Service, Subscription},
 };
-use discovery_testkit::chaos::Chaos;
+use registry::{Registry, Way};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -47,9 +48,8 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<()> {
     // One registry. The consumer reaches it by a way of its own, which can be cut.
-    let registry = MemoryStore::new();
-    let (way, faults) = Chaos::wrap(registry.backend());
-    let consumer = Client::builder(way).build()?;
+    let registry = Registry::from_env()?;
+    let (consumer, way) = registry.consumer().await?;
     say(
         AnsiColor::Blue,
         "registry",
@@ -85,19 +85,28 @@ async fn run() -> Result<()> {
 
     balance(&greeter, &instances).await?;
 
+    let dead = instances[0].port;
     fail(&greeter, &mut changes, instances.remove(0)).await?;
-    outage(&greeter, &mut changes, &faults).await?;
+    outage(&greeter, &mut changes, &way).await?;
 
+    // A registry may keep showing a dead instance as critical: whoever takes its id over can withdraw it.
+    let heir = registry.client()?;
+    heir.register(registration(dead)?).await?;
+    heir.shutdown(Duration::from_secs(5)).await?;
     for instance in instances {
-        instance.client.shutdown(Duration::from_secs(1)).await?;
+        instance.client.shutdown(Duration::from_secs(5)).await?;
     }
     until(&mut changes, "an empty view", |view| view.instances.is_empty()).await?;
+    let left = consumer
+        .lookup(&Query::service(SERVICE)?.include_unhealthy())
+        .await?;
+    ensure(left.instances.is_empty(), "something stayed registered")?;
     say(
         AnsiColor::Blue,
         "withdrawn",
         "the instances left on shutdown, nothing stays registered",
     );
-    consumer.shutdown(Duration::from_secs(1)).await
+    consumer.shutdown(Duration::from_secs(5)).await
 }
 
 /// Picks spread evenly, and a call reaches an instance.
@@ -178,8 +187,8 @@ async fn fail(greeter: &Service, changes: &mut Subscription, victim: Instance) -
 }
 
 /// The way to the registry is cut: picks go on from the last good view, marked stale, and it heals.
-async fn outage(greeter: &Service, changes: &mut Subscription, faults: &Chaos) -> Result<()> {
-    faults.cut(ErrorKind::Unavailable);
+async fn outage(greeter: &Service, changes: &mut Subscription, way: &Way) -> Result<()> {
+    way.cut().await;
     say(AnsiColor::Magenta, "cut", "the way to the registry");
     until(changes, "a stale view", |view| view.source == Source::Stale).await?;
     let (mut picks, mut last) = (0, Duration::ZERO);
@@ -205,7 +214,7 @@ async fn outage(greeter: &Service, changes: &mut Subscription, faults: &Chaos) -
         );
     }
     let healing = Instant::now();
-    faults.heal();
+    way.heal()?;
     let view = until(changes, "a live view", |view| view.source == Source::Live).await?;
     say(
         AnsiColor::Green,
@@ -231,7 +240,7 @@ struct Instance {
 }
 
 impl Instance {
-    async fn start(registry: &MemoryStore) -> Result<Self> {
+    async fn start(registry: &Registry) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(io)?;
         let port = listener.local_addr().map_err(io)?.port();
         let mut server = JoinSet::new();
@@ -242,15 +251,8 @@ impl Instance {
                     .await;
             }
         });
-        let client = Client::builder(registry.backend()).build()?;
-        client
-            .register(
-                Registration::builder(SERVICE, "127.0.0.1", port)
-                    .tag("quickstart")
-                    .ttl(TTL)
-                    .build()?,
-            )
-            .await?;
+        let client = registry.client()?;
+        client.register(registration(port)?).await?;
         Ok(Self { port, client, server })
     }
 
@@ -258,6 +260,13 @@ impl Instance {
     fn die(self) {
         drop((self.server, self.client));
     }
+}
+
+fn registration(port: u16) -> Result<Registration> {
+    Registration::builder(SERVICE, "127.0.0.1", port)
+        .tag("quickstart")
+        .ttl(TTL)
+        .build()
 }
 
 /// Calls one instance over TCP; the next one when that fails.

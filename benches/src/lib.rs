@@ -1,0 +1,10 @@
+//! What System Control Discovery costs, beside the fastest thing that could do the job and its Rust peers.
+//!
+//! `README.md` tells the method and how to read the figures.
+
+pub mod fanout;
+pub mod harness;
+pub mod lookup;
+pub mod pick;
+pub mod publish;
+pub mod world;

@@ -1,0 +1,71 @@
+//! Runs the races and writes what they found.
+
+use std::{ffi::OsString, fs, path::PathBuf, process::ExitCode};
+
+use discovery_bench::{
+    fanout,
+    harness::{Plan, Report},
+    lookup, pick, publish,
+};
+
+type Race = fn(&Plan, &mut Report);
+
+const RACES: [(&str, Race); 4] = [
+    ("pick", pick::run),
+    ("lookup", lookup::run),
+    ("publish", publish::run),
+    ("fanout", fanout::run),
+];
+
+struct Args {
+    plan: Plan,
+    out: Option<PathBuf>,
+    only: Vec<OsString>,
+}
+
+fn args() -> Result<Args, lexopt::Error> {
+    use lexopt::prelude::{Long, Value, ValueExt};
+    let mut args = Args {
+        plan: Plan::full(),
+        out: None,
+        only: Vec::new(),
+    };
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("short") => args.plan = Plan::short(),
+            Long("out") => args.out = Some(parser.value()?.parse()?),
+            Value(name) if RACES.iter().any(|race| name == race.0) => args.only.push(name),
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(args)
+}
+
+fn main() -> ExitCode {
+    let args = match args() {
+        Ok(args) => args,
+        Err(error) => {
+            eprintln!("{error}\nusage: discovery-bench [--short] [--out FILE] [pick|lookup|publish|fanout]…");
+            return ExitCode::from(2);
+        }
+    };
+    let mut report = Report::default();
+    for (name, run) in RACES {
+        if args.only.is_empty() || args.only.iter().any(|only| only == name) {
+            run(&args.plan, &mut report);
+        }
+    }
+    print!("{}", report.render());
+    let Some(out) = args.out else {
+        return ExitCode::SUCCESS;
+    };
+    let written = report.json_lines().map_err(std::io::Error::from);
+    match written.and_then(|lines| fs::write(&out, lines)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cannot write {}: {error}", out.display());
+            ExitCode::FAILURE
+        }
+    }
+}

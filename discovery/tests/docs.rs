@@ -1,0 +1,114 @@
+//! The pages name what exists: files, tests, other pages.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which clippy does not know as such"
+)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .canonicalize()
+        .unwrap()
+}
+
+fn has_extension(path: &Path, wanted: &str) -> bool {
+    path.extension().is_some_and(|extension| extension == wanted)
+}
+
+/// Every page of the repository.
+fn pages() -> Vec<PathBuf> {
+    let mut folders = vec![root()];
+    let mut pages = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && !name.starts_with('.') && name != "target" {
+                folders.push(path);
+            } else if has_extension(&path, "md") {
+                pages.push(path);
+            }
+        }
+    }
+    assert!(pages.len() > 15, "{pages:?}");
+    pages
+}
+
+/// The headings of a page as the anchors they can be linked by.
+fn anchors(page: &Path) -> Vec<String> {
+    let text = fs::read_to_string(page).unwrap();
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| -> String {
+        let words = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = words
+            .chars()
+            .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let mut broken = Vec::new();
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for target in targets.filter(|target| !target.contains("://")) {
+            let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let to = if path.is_empty() {
+                page.clone()
+            } else {
+                page.parent().unwrap().join(path)
+            };
+            let leads =
+                to.exists() && (anchor.is_empty() || anchors(&to).iter().any(|known| known == anchor));
+            if !leads {
+                broken.push(format!("{}: {target}", page.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// What stands between backticks in `text`.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn the_architecture_names_files_that_exist_and_tests_that_prove() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let is_path =
+        |word: &&str| word.contains('/') && (has_extension(Path::new(word), "rs") || word.ends_with('/'));
+    for path in text.lines().flat_map(quoted).filter(is_path) {
+        assert!(root().join(path).exists(), "{path}");
+    }
+
+    let (_, invariants) = text.split_once("## Invariants").unwrap();
+    let rows: Vec<_> = invariants
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .skip(2)
+        .collect();
+    assert!(rows.len() >= 20, "{rows:?}");
+    for row in rows {
+        let proof = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let (mut code, mut tests) = (String::new(), 0);
+        for word in quoted(proof) {
+            if is_path(&word) {
+                code = fs::read_to_string(root().join(word)).unwrap();
+            } else {
+                assert!(code.contains(&format!("fn {word}(")), "no test {word}: {row}");
+                tests += 1;
+            }
+        }
+        assert!(tests > 0, "{row}");
+    }
+}
