@@ -21,6 +21,8 @@ mod spi;
 mod task;
 #[cfg(test)]
 mod testing;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod watch;
 
 pub use error::{Error, ErrorKind, Result, Retry};

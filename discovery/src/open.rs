@@ -18,15 +18,24 @@ use tracing::warn;
 use crate::{Client, ClientBuilder};
 
 /// The backends built in.
+#[cfg(feature = "consul")]
+const BACKENDS: &[&str] = &[MEMORY, CONSUL];
+#[cfg(not(feature = "consul"))]
 const BACKENDS: &[&str] = &[MEMORY];
 const MEMORY: &str = "memory";
+const CONSUL: &str = "consul";
+
+#[cfg(feature = "consul")]
+const CONSUL_BLOCK: KnownBlock = discovery_consul::ConsulConfig::BLOCK;
+#[cfg(not(feature = "consul"))]
+const CONSUL_BLOCK: KnownBlock = KnownBlock::missing_feature(CONSUL, CONSUL);
 
 /// Every block a file may hold; one of a backend that is not built in names its feature.
 const KNOWN: &[KnownBlock] = &[
     ClientConfig::BLOCK,
     HighAvailability::BLOCK,
     MemoryConfig::BLOCK,
-    KnownBlock::missing_feature("consul", "consul"),
+    CONSUL_BLOCK,
     KnownBlock::missing_feature("etcd", "etcd"),
     KnownBlock::missing_feature("kubernetes_discovery", "k8s"),
     KnownBlock::missing_feature("eureka", "eureka"),
@@ -151,12 +160,17 @@ pub fn builder_from_uri(uri: &str) -> Result<ClientBuilder> {
 /// # Errors
 /// As [`Client::from_config`].
 pub fn builder_from_config(path: impl AsRef<Path>) -> Result<ClientBuilder> {
-    let loaded = loader().file(path.as_ref())?.env(env::vars_os())?;
-    let named: Vec<_> = loaded
-        .blocks()
-        .into_iter()
-        .filter(|block| BACKENDS.contains(block))
-        .collect();
+    let file = loader().file(path.as_ref())?;
+    let backends = |loaded: &Loader| -> Vec<_> {
+        let blocks = loaded.blocks().into_iter();
+        blocks.filter(|block| BACKENDS.contains(block)).collect()
+    };
+    // The file decides: a variable such as CONSUL_HTTP_ADDR is often there for other programs.
+    let mut named = backends(&file);
+    let loaded = file.env(env::vars_os())?;
+    if named.is_empty() {
+        named = backends(&loaded);
+    }
     match named[..] {
         [backend] => builder(&loaded, backend),
         [] => Err(Error::new(ErrorKind::ConfigInvalid, "no backend is configured")
@@ -211,6 +225,8 @@ fn builder(loaded: &Loader, backend: &str) -> Result<ClientBuilder> {
 fn connect(loaded: &Loader, backend: &str) -> Result<Backend> {
     match backend {
         MEMORY => Ok(MemoryStore::with_config(loaded.block(MEMORY)?)?.backend()),
+        #[cfg(feature = "consul")]
+        CONSUL => discovery_consul::backend(loaded.block(CONSUL)?),
         other => Err(Error::new(ErrorKind::ConfigInvalid, "unknown backend")
             .with_context("backend", format!("{other:?}"))
             .with_hint(format!("use one of: {}", BACKENDS.join(", ")))),

@@ -1,0 +1,516 @@
+//! Registration at the agent, look-up in the catalogue.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use discovery_core::{
+    BackendInfo, BackendStatus, Capabilities, Error, ErrorKind, HealthReport, Instance, InstanceKey, Lease,
+    LeaseGroup, LeaseMode, MetaChange, Query, Registration, Renewal, Result, Scope, ServiceRegistry,
+    ServiceSummary, Snapshot, Status, Target, WatchMode,
+};
+use serde_json::{Map, Value};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
+use tracing::warn;
+
+use crate::{
+    client::{Call, DEADLINE, segment},
+    convert::{self, MIN_DEREGISTER_AFTER},
+    error,
+    reader::Reader,
+    wire,
+};
+
+/// How long an operation of several requests may take; one of them may wait 7 s for a leader.
+const OPERATION: Duration = Duration::from_secs(12);
+
+/// The fields of a service that can be written back as they were read.
+const KEPT: &[&str] = &[
+    "Kind",
+    "ID",
+    "Tags",
+    "Meta",
+    "Port",
+    "Ports",
+    "Address",
+    "SocketPath",
+    "TaggedAddresses",
+    "Weights",
+    "EnableTagOverride",
+    "Proxy",
+    "Connect",
+    "Locality",
+];
+
+/// What was last asked for an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Asked {
+    /// Maintenance mode; somebody else's is left alone.
+    draining: bool,
+    /// The status its registration starts with, where checks that the agent runs decide afterwards: heartbeats that
+    /// carry it on say no more than that the owner lives. A report ends this.
+    starts: Option<Status>,
+}
+
+/// The registry behind one agent. Everything that writes goes to that agent and concerns its own services only.
+#[derive(Debug)]
+pub(crate) struct ConsulRegistry {
+    reader: Reader,
+    /// What was last asked for, by id.
+    asked: Mutex<HashMap<String, Asked>>,
+    /// Metadata is read, changed and written by one at a time.
+    editing: Semaphore,
+}
+
+impl ConsulRegistry {
+    pub(crate) fn new(reader: Reader) -> Self {
+        Self {
+            reader,
+            asked: Mutex::default(),
+            editing: Semaphore::new(1),
+        }
+    }
+
+    fn ttl(&self, registration: &Registration) -> Option<Duration> {
+        let checks = &self.reader.client.config().health_checks;
+        checks
+            .enabled
+            .then(|| registration.ttl.unwrap_or(checks.interval * 3))
+    }
+
+    /// The agent's own record of this id, as it sends it. Without the right to read it: nothing, and no error.
+    async fn own(&self, id: &str) -> Result<Own> {
+        let client = &self.reader.client;
+        let call = client.owned(Call::get(format!("/v1/agent/service/{}", segment(id))));
+        let answer = client.send(&call).await?;
+        match answer.ok() {
+            Ok(answer) => Ok(Own::Record(answer.json("a service of the agent")?)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Own::Absent),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(Own::Hidden),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Refuses records of other agents: what this one is told about them would not last.
+    async fn owned(&self, key: &InstanceKey) -> Result<()> {
+        let Some(node) = &key.node else {
+            return Ok(());
+        };
+        let own = self.reader.agent.identity(Some(key.id.as_str())).await?.node;
+        match own {
+            Some(own) if own != *node => match self.foreign(key).await? {
+                Some(owner) => Err(not_ours(key, &owner)),
+                None => Err(not_found(key)),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// The node whose agent owns a record that ours does not have, according to the catalogue.
+    async fn foreign(&self, key: &InstanceKey) -> Result<Option<String>> {
+        let own = self.reader.agent.identity(Some(key.id.as_str())).await?.node;
+        let instances = self.reader.service(&key.service, &scope_of(key)).await?.0;
+        Ok(instances
+            .iter()
+            .filter(|instance| {
+                instance.key.id == key.id && (key.node.is_none() || instance.key.node == key.node)
+            })
+            .filter_map(|instance| instance.key.node.clone())
+            .find(|node| own.as_ref() != Some(node))
+            .map(|node| node.to_string()))
+    }
+
+    async fn beat(&self, id: &str, health: &HealthReport) -> Result<()> {
+        let starts = self.asked(id).and_then(|asked| asked.starts);
+        let status = if starts == Some(health.status) {
+            Status::Passing
+        } else {
+            health.status
+        };
+        let body = wire::CheckUpdate {
+            status: convert::status_text(status),
+            output: &health.output,
+        };
+        let check = convert::ttl_check(id);
+        let call = Call::heartbeat(format!("/v1/agent/check/update/{}", segment(&check))).json(&body)?;
+        let client = &self.reader.client;
+        client.send(&client.owned(call)).await?.ok().map(drop)
+    }
+
+    async fn drain(&self, id: &str, health: &HealthReport) -> Result<()> {
+        let call = Call::put(format!("/v1/agent/service/maintenance/{}", segment(id)))
+            .query("enable", health.draining.to_string())
+            .query("reason", health.output.clone());
+        let client = &self.reader.client;
+        client.send(&client.owned(call)).await?.ok()?;
+        self.edit(id, |asked| asked.draining = health.draining);
+        Ok(())
+    }
+
+    fn asked(&self, id: &str) -> Option<Asked> {
+        let all = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(id).copied()
+    }
+
+    fn edit(&self, id: &str, change: impl FnOnce(&mut Asked)) {
+        let mut all = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = all.entry(id.to_owned()).or_insert(Asked {
+            draining: false,
+            starts: None,
+        });
+        change(asked);
+    }
+
+    async fn do_register(&self, registration: &Registration) -> Result<Lease> {
+        let (client, id) = (&self.reader.client, registration.id.as_str());
+        let ttl = self.ttl(registration);
+        let body = convert::registration(registration, ttl, client.config())?;
+        for after in registration
+            .checks
+            .iter()
+            .filter_map(|check| check.deregister_after)
+        {
+            if after < MIN_DEREGISTER_AFTER {
+                warn!(%id, ?after, "Consul deregisters after a minute at the earliest");
+            }
+        }
+        // An id is unique per agent: writing ours would silently replace the other service.
+        if let Own::Record(record) = self.own(id).await?
+            && name_of(&record) != registration.service.as_str()
+        {
+            return Err(
+                error::error(ErrorKind::Conflict, "another service of this agent has this id")
+                    .with_context("id", id)
+                    .with_context("service", name_of(&record).to_owned())
+                    .with_hint("give the registration another id"),
+            );
+        }
+        let call = Call::put("/v1/agent/service/register".to_owned())
+            .query("replace-existing-checks", "true")
+            .json(&body)?;
+        client.send(&client.owned(call)).await?.ok()?;
+        let (known, health) = (self.asked(id), &registration.health);
+        self.edit(id, |asked| {
+            asked.draining = health.draining;
+            // One that has reported since it was first registered keeps its say.
+            if registration.checks.is_empty() {
+                asked.starts = None;
+            } else if known.is_none() {
+                asked.starts = Some(health.status);
+            }
+        });
+        if ttl.is_some() {
+            // C-25: a check that was there already has kept its status.
+            self.beat(id, &registration.health).await?;
+        }
+        let identity = self.reader.agent.identity(Some(id)).await?;
+        let mut key = InstanceKey::new(
+            error::SCHEME,
+            registration.service.clone(),
+            registration.id.clone(),
+        );
+        key.node = identity.node;
+        key.datacenter = identity.datacenter;
+        key.namespace = client.config().server.namespace.as_deref().map(Into::into);
+        Ok(Lease::new(key, LeaseGroup::new(id), ttl))
+    }
+
+    async fn do_deregister(&self, key: &InstanceKey) -> Result<()> {
+        let (client, id) = (&self.reader.client, key.id.as_str());
+        let identity = self.reader.agent.identity(Some(id)).await?;
+        let elsewhere = matches!((&key.node, &identity.node), (Some(theirs), Some(own)) if theirs != own);
+        let here = match self.own(id).await? {
+            Own::Hidden => true,
+            Own::Record(record) => name_of(&record) == key.service.as_str(),
+            Own::Absent => false,
+        };
+        if elsewhere || (!here && (key.node.is_none() || identity.node.is_none())) {
+            return match self.foreign(key).await? {
+                Some(owner) => Err(not_ours(key, &owner)),
+                None => Ok(()),
+            };
+        }
+        if !here {
+            return Ok(());
+        }
+        let call = Call::put(format!("/v1/agent/service/deregister/{}", segment(id)));
+        match client.send(&client.owned(call)).await?.ok() {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            // C-22
+            _ => {}
+        }
+        let mut all = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(id);
+        Ok(())
+    }
+
+    async fn do_update_meta(&self, key: &InstanceKey, change: &MetaChange) -> Result<()> {
+        self.owned(key).await?;
+        let client = &self.reader.client;
+        let _turn = self.editing.acquire().await;
+        let record = match self.own(key.id.as_str()).await? {
+            Own::Record(record) if name_of(&record) == key.service.as_str() => record,
+            Own::Hidden => {
+                return Err(
+                    error::error(ErrorKind::PermissionDenied, "the token cannot read the record")
+                        .with_hint("grant the token `service:read` for it"),
+                );
+            }
+            _ => return Err(not_found(key)),
+        };
+        let name = name_of(&record).to_owned();
+        let mut body: Map<String, Value> = record
+            .into_iter()
+            .filter(|(field, value)| KEPT.contains(&field.as_str()) && !value.is_null())
+            .collect();
+        let meta = body.remove("Meta").unwrap_or_default();
+        let mut meta = serde_json::from_value(meta).unwrap_or_default();
+        change.apply(&mut meta);
+        convert::check_meta(&meta)?;
+        body.insert("Name".to_owned(), name.into());
+        body.insert(
+            "Meta".to_owned(),
+            meta.into_iter()
+                .map(|(k, v)| (k, Value::from(v)))
+                .collect::<Map<_, _>>()
+                .into(),
+        );
+        // C-26: without checks and without replacing them, those there stay as they are.
+        let call = Call::put("/v1/agent/service/register".to_owned()).json(&body)?;
+        client.send(&client.owned(call)).await?.ok().map(drop)
+    }
+
+    async fn do_instance(&self, key: &InstanceKey) -> Result<Option<Instance>> {
+        let id = key.id.as_str();
+        let identity = self.reader.agent.identity(Some(id)).await?;
+        if matches!((&key.node, &identity.node), (Some(theirs), Some(own)) if theirs != own) {
+            let found = self.reader.service(&key.service, &scope_of(key)).await?.0;
+            return Ok(found
+                .iter()
+                .find(|instance| instance.key.id == key.id && instance.key.node == key.node)
+                .map(|instance| (**instance).clone()));
+        }
+        let Some(health) = self.reader.agent.health(id).await? else {
+            return Ok(None);
+        };
+        if health.service.id != id || health.service.name != key.service.as_str() {
+            return Ok(None);
+        }
+        let word = |text: &Option<std::sync::Arc<str>>| text.as_deref().unwrap_or_default().to_owned();
+        let entry = wire::ServiceEntry {
+            node: wire::Node {
+                name: word(&identity.node),
+                address: identity.address,
+                datacenter: word(&identity.datacenter),
+            },
+            service: health.service,
+            checks: health.checks,
+        };
+        Ok(Some(convert::instance(entry, true)))
+    }
+}
+
+/// What the agent has under an id.
+enum Own {
+    Record(Map<String, Value>),
+    Absent,
+    Hidden,
+}
+
+fn name_of(record: &Map<String, Value>) -> &str {
+    record.get("Service").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn scope_of(key: &InstanceKey) -> Query {
+    let mut query = Query::new(Target::Service(key.service.clone())).with_checks();
+    query.scope.datacenter.clone_from(&key.datacenter);
+    query.scope.namespace.clone_from(&key.namespace);
+    query
+}
+
+fn not_found(key: &InstanceKey) -> Error {
+    error::error(ErrorKind::NotFound, "no such record")
+        .with_context("key", key.to_string())
+        .with_hint("register again")
+}
+
+fn not_ours(key: &InstanceKey, owner: &str) -> Error {
+    error::error(
+        ErrorKind::InvalidInput,
+        "the record belongs to the agent of another node",
+    )
+    .with_context("key", key.to_string())
+    .with_context("owner", owner)
+    .with_hint(format!("ask the agent of node {owner}"))
+}
+
+async fn within<T>(operation: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(OPERATION, work)
+        .await
+        .unwrap_or_else(|_| Err(error::late(OPERATION)))
+        .map_err(|error| error.with_operation(operation))
+}
+
+#[async_trait]
+impl ServiceRegistry for ConsulRegistry {
+    fn info(&self) -> BackendInfo {
+        BackendInfo::new(error::SCHEME, self.reader.client.display())
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let config = self.reader.client.config();
+        let mut can = Capabilities::read_only(if config.discovery.watch_services {
+            // The wait, what the server adds to it, and the way.
+            let wait = config.discovery.wait;
+            wait + wait / 16 + (wait / 8).max(Duration::from_secs(1))
+        } else {
+            config.discovery.refresh_interval * 11 / 10 + DEADLINE
+        });
+        can.register = true;
+        can.lease = if config.health_checks.enabled {
+            LeaseMode::Single
+        } else {
+            LeaseMode::None
+        };
+        can.update_meta = true;
+        can.report_health = config.health_checks.enabled;
+        can.runs_checks = true;
+        can.list_services = true;
+        can.watch_all = true;
+        can.datacenters = true;
+        can.namespaces = config.server.namespace.is_some();
+        can.watch = if config.discovery.watch_services {
+            WatchMode::Push
+        } else {
+            WatchMode::Poll
+        };
+        can
+    }
+
+    async fn register(&self, registration: &Registration) -> Result<Lease> {
+        within("register", self.do_register(registration)).await
+    }
+
+    async fn renew(&self, group: &LeaseGroup, renewal: &Renewal) -> Result<()> {
+        within("renew", async {
+            self.reports()?;
+            for (key, health) in &renewal.members {
+                let id = key.id.as_str();
+                if id != group.as_str() {
+                    return Err(not_found(key));
+                }
+                self.beat(id, health).await.inspect_err(|error| {
+                    if error.kind() == ErrorKind::NotFound {
+                        self.reader.agent.forget();
+                    }
+                })?;
+                // A report that failed is made up for; maintenance that somebody else asked for is not undone.
+                if self.asked(id).is_some_and(|asked| asked.draining) != health.draining {
+                    self.drain(id, health).await?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn deregister(&self, key: &InstanceKey) -> Result<()> {
+        within("deregister", self.do_deregister(key)).await
+    }
+
+    async fn release(&self, _group: &LeaseGroup) -> Result<()> {
+        Err(error::error(ErrorKind::Unsupported, "a lease holds one registration").with_operation("release"))
+    }
+
+    async fn update_meta(&self, key: &InstanceKey, change: &MetaChange) -> Result<()> {
+        within("update_meta", self.do_update_meta(key, change)).await
+    }
+
+    async fn report_health(&self, key: &InstanceKey, report: &HealthReport) -> Result<()> {
+        within("report_health", async {
+            self.reports()?;
+            self.owned(key).await?;
+            let id = key.id.as_str();
+            let known = self.asked(id);
+            self.edit(id, |asked| asked.starts = None);
+            self.beat(id, report).await?;
+            if known.map(|known| known.draining) != Some(report.draining) {
+                self.drain(id, report).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn instance(&self, key: &InstanceKey) -> Result<Option<Instance>> {
+        within("instance", self.do_instance(key)).await
+    }
+
+    async fn instances(&self, query: &Query) -> Result<Snapshot> {
+        let read = async {
+            self.reader.check_scope(&query.scope)?;
+            let (instances, evidence) = self.reader.read(query).await?;
+            Ok(Snapshot::live(query.target.clone(), instances).with_evidence(evidence))
+        };
+        read.await
+            .map_err(|error: Error| error.with_operation("instances"))
+    }
+
+    async fn services(&self, scope: &Scope) -> Result<Vec<ServiceSummary>> {
+        let read = async {
+            self.reader.check_scope(scope)?;
+            Ok(self.reader.services(scope).await?.0)
+        };
+        read.await
+            .map_err(|error: Error| error.with_operation("services"))
+    }
+
+    async fn status(&self) -> Result<BackendStatus> {
+        within("status", async {
+            let client = &self.reader.client;
+            let started = Instant::now();
+            let call = client.scoped(Call::get("/v1/status/leader".to_owned()), None, None);
+            let leader: String = client.send(&call).await?.ok()?.json("the leader's address")?;
+            let mut status = BackendStatus::new(started.elapsed());
+            if !leader.is_empty() {
+                status = status.with_leader(leader);
+            }
+            let identity = self.reader.agent.identity(None).await.unwrap_or_default();
+            if let Some(version) = identity.version {
+                status = status
+                    .with_version(version)
+                    .with_detail("role", if identity.server { "server" } else { "client" });
+            }
+            if let Some(node) = identity.node {
+                status = status.with_detail("node", &*node);
+            }
+            if let Some(datacenter) = identity.datacenter {
+                status = status.with_detail("datacenter", &*datacenter);
+            }
+            Ok(status)
+        })
+        .await
+    }
+}
+
+impl ConsulRegistry {
+    fn reports(&self) -> Result<()> {
+        if self.reader.client.config().health_checks.enabled {
+            return Ok(());
+        }
+        Err(
+            error::error(ErrorKind::Unsupported, "registrations have no heartbeat")
+                .with_hint("set `consul.health_checks.enabled`"),
+        )
+    }
+}
+
+#[cfg(test)]
+#[path = "registry_tests.rs"]
+mod tests;
