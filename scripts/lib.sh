@@ -1,4 +1,4 @@
-# Shared by scripts/test and .ci/run; sourced, never run. Works with bash 3.2.
+# Shared by scripts/test, scripts/servers and .ci/run; sourced, never run. Works with bash 3.2.
 # shellcheck shell=bash disable=SC2034
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

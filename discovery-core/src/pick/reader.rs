@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
+use smol_str::SmolStr;
+
 use super::{PickContext, Service, view::Prepared};
 use crate::{error::Result, model::Instance};
 
@@ -12,8 +14,8 @@ pub struct Reader {
     /// What the view showed when it was last looked at.
     now: Arc<Prepared>,
     context: PickContext,
-    /// Keeps the upstream watch alive.
-    service: Service,
+    /// Keeps the upstream watch alive. Boxed: a pick does not look at it, and many readers fit where it would lie.
+    service: Box<Service>,
 }
 
 impl fmt::Debug for Reader {
@@ -29,7 +31,7 @@ impl Reader {
         Self {
             now: service.view().load_full(),
             context: PickContext::new(),
-            service,
+            service: Box::new(service),
         }
     }
 
@@ -61,8 +63,10 @@ impl Reader {
 }
 
 /// Picks by name from several services: a map of readers, one per thread.
+///
+/// Names of up to 23 bytes lie in the map itself: a look-up does not follow a pointer to compare them.
 #[derive(Debug, Default)]
-pub struct Readers(HashMap<Box<str>, Reader, foldhash::fast::RandomState>);
+pub struct Readers(HashMap<SmolStr, Reader, foldhash::fast::RandomState>);
 
 impl Readers {
     /// No reader yet.

@@ -1,6 +1,7 @@
 //! Real servers for tests, on loopback only.
 
 mod child;
+pub mod consul;
 mod place;
 #[cfg(test)]
 mod tests;
