@@ -47,6 +47,9 @@ const KNOWN: &[KnownBlock] = &[
 const RESERVED: &[&str] = &[
     "DISCOVERY_URI",
     "DISCOVERY_LOG",
+    "DISCOVERY_CACHE",
+    "DISCOVERY_CONSUL_NEW",
+    "DISCOVERY_CONSUL_OLD",
     "DISCOVERY_TEST_TIER",
     "DISCOVERY_TEST_REPORT",
 ];
