@@ -5,6 +5,7 @@
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     process::ExitCode,
     sync::{
         Arc, OnceLock,
@@ -21,26 +22,25 @@ use discovery_testkit::{
         Close, Flow, Proxy,
         http::{HttpProxy, Rule},
     },
-    server::{ChildServer, Server},
+    server::{
+        Server,
+        consul::{Age, Consul},
+    },
     suite::{self, Case, Fault, Provider, Subject, Tool},
     try_eventually,
 };
 use tokio::sync::Mutex;
 
-mod servers;
-
-use servers::Dev;
-
 fn main() -> ExitCode {
-    let providers: Vec<_> = servers::named()
+    let providers: Vec<_> = Age::ALL
         .into_iter()
-        .map(|(name, program)| {
-            let consul = Consul {
-                name,
-                program,
+        .filter_map(|age| {
+            let consul = Version {
+                age,
+                program: age.binary()?,
                 shared: OnceLock::new(),
             };
-            Arc::new(consul) as Arc<dyn Provider>
+            Some(Arc::new(consul) as Arc<dyn Provider>)
         })
         .collect();
     if providers.is_empty() {
@@ -55,32 +55,30 @@ fn main() -> ExitCode {
     suite::run(providers)
 }
 
-type Running = Arc<ChildServer<Dev>>;
+type Running = Arc<Consul>;
 
 /// One version of Consul. Cases share a server, unless they need one to themselves.
 #[derive(Debug)]
-struct Consul {
-    name: &'static str,
-    program: String,
+struct Version {
+    age: Age,
+    program: PathBuf,
     shared: OnceLock<Mutex<Option<Running>>>,
 }
 
-impl Consul {
+impl Version {
     async fn start(&self) -> Result<Running> {
-        let server = Arc::new(ChildServer::new(Dev {
-            // Cases run side by side, all from one address.
-            more: "limits { http_max_conns_per_client = 1000 }".to_owned(),
-            ..Dev::new(self.name, &self.program)
-        })?);
-        server.start().await?;
-        Ok(server)
+        // Cases run side by side, all from one address.
+        let consul = Consul::dev(&self.program).connections_per_client(1000);
+        let consul = Arc::new(consul.build().await?);
+        consul.start().await?;
+        Ok(consul)
     }
 }
 
 #[async_trait]
-impl Provider for Consul {
+impl Provider for Version {
     fn name(&self) -> &'static str {
-        self.name
+        self.age.name()
     }
 
     fn shows(&self, _: Fault) -> bool {
@@ -194,8 +192,7 @@ impl Subject for Agent {
     }
 
     async fn forget(&self) -> Result<()> {
-        self.server.kill().await?;
-        self.server.start().await?;
+        self.server.restart_empty().await?;
         let direct = self.direct().await?;
         try_eventually("a registry that serves", Duration::from_secs(10), || async {
             direct.registry.services(&discovery_core::Scope::default()).await

@@ -53,6 +53,9 @@ const CASES: &[Case] = &[
         draining(dev).boxed()
     }),
     ("two_hundred_cycles_leave_nothing", |dev| cycles(dev).boxed()),
+    ("c_12_c_30_a_lost_quorum_removes_nothing", |dev| {
+        quorum(dev).boxed()
+    }),
     ("c_42_tls_and_client_certificates", |dev| tls(dev).boxed()),
     ("c_43_unix_socket", |dev| socket(dev).boxed()),
 ];
@@ -465,6 +468,59 @@ async fn many_watches(dev: Dev) {
         () = beats => {}
         () = async { while let Some(event) = all.next().await { event.unwrap(); } } => panic!("the watches ended"),
     }
+}
+
+// === an outage ===
+
+async fn quorum(dev: Dev) {
+    let cluster = discovery_testkit::server::consul::Consul::dev(&dev.program)
+        .cluster()
+        .await
+        .unwrap();
+    cluster.start().await.unwrap();
+    let [survivor, others @ ..] = cluster.members();
+    let at = |change: fn(&mut ConsulConfig)| {
+        let mut config = ConsulConfig::at(survivor.endpoint().to_string());
+        change(&mut config);
+        backend(config).unwrap()
+    };
+    let plain = at(|_| {});
+    let lease = plain.registry.register(&web("web-1")).await.unwrap();
+    sees(&plain, &["web-1"]).await;
+    let stale = at(|config| {
+        config.discovery.consistency = discovery_consul::Consistency::Stale;
+        config.discovery.max_staleness = Duration::from_secs(1);
+    });
+    sees(&stale, &["web-1"]).await;
+    for other in others {
+        other.kill().await.unwrap();
+    }
+    // Default reads fail, in time and as what may heal; heartbeats go to the agent alone and go on.
+    let query = Query::service("web").unwrap();
+    eventually("the loss", PATIENCE, || async {
+        match plain.registry.instances(&query).await {
+            Ok(found) => Err(format!("{found:?}")),
+            Err(error) => {
+                assert!(error.is_retryable(), "{error:?}");
+                Ok(())
+            }
+        }
+    })
+    .await;
+    let renewal = Renewal::new([(lease.key.clone(), HealthReport::default())]);
+    plain.registry.renew(&lease.group, &renewal).await.unwrap();
+    // Stale reads go on, and say what they are.
+    eventually("an answer that says how old it is", PATIENCE, || async {
+        let found = stale.registry.instances(&query).await.unwrap();
+        assert_eq!(found.instances.len(), 1, "whatever it says, it hides nothing");
+        match found.evidence {
+            Evidence::Suspect(Suspicion::NoLeader) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    cluster.start().await.unwrap();
+    sees(&plain, &["web-1"]).await;
 }
 
 // === ways to the agent ===
