@@ -48,3 +48,39 @@ pub(crate) fn discovery_duration(backend: &'static str, query_type: &'static str
     histogram!("service_discovery_duration", "backend" => backend, "query_type" => query_type)
         .record(took.as_secs_f64());
 }
+
+/// Registrations this process keeps: one more, or with `-1.0` one less. The datacenter is empty where there is none.
+pub(crate) fn registered(backend: &'static str, datacenter: &str, change: f64) {
+    gauge!("registered_services_total", "backend" => backend, "datacenter" => datacenter.to_owned())
+        .increment(change);
+}
+
+/// How long a `register` call took that succeeded, its retries included.
+pub(crate) fn registration_duration(backend: &'static str, took: Duration) {
+    histogram!("service_registration_duration", "backend" => backend).record(took.as_secs_f64());
+}
+
+/// A registration that was lost has been made again.
+pub(crate) fn reregistered(backend: &'static str) {
+    counter!("discovery_reregistrations_total", "backend" => backend).increment(1);
+}
+
+/// A read was answered from the cache, or was not.
+pub(crate) fn cache(backend: &'static str, hit: bool) {
+    if hit {
+        counter!("discovery_cache_hits_total", "backend" => backend).increment(1);
+    } else {
+        counter!("discovery_cache_misses_total", "backend" => backend).increment(1);
+    }
+}
+
+/// A look of a check took so long, and failed for this reason (`critical`, `timeout`, `error`) if it did.
+pub(crate) fn checked(service: &str, check_name: &str, took: Duration, failure: Option<&'static str>) {
+    let (service, check_name) = (service.to_owned(), check_name.to_owned());
+    histogram!("health_check_duration", "service" => service.clone(), "check_name" => check_name.clone())
+        .record(took.as_secs_f64());
+    if let Some(reason) = failure {
+        counter!("health_check_failures_total", "service" => service, "check_name" => check_name, "reason" => reason)
+            .increment(1);
+    }
+}

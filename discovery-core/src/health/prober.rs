@@ -15,6 +15,7 @@ use tokio_util::sync::DropGuard;
 use super::check_for;
 use crate::{
     error::Result,
+    metrics,
     model::{Check, CheckOutcome, HealthReport, Instance, InstanceKey, Registration, Status},
     resilience::full_jitter,
     spi::HealthCheck,
@@ -178,16 +179,7 @@ async fn look(check: &Check, probe: &dyn HealthCheck, target: &Instance) -> Look
             (None, Some("error"))
         }
     };
-    let labels = [
-        ("service", service.to_owned()),
-        ("check_name", check.name.clone()),
-    ];
-    metrics::histogram!("health_check_duration", &labels).record(started.elapsed().as_secs_f64());
-    if let Some(reason) = failure {
-        let [service, check_name] = labels;
-        let labels = [service, check_name, ("reason", reason.to_owned())];
-        metrics::counter!("health_check_failures_total", &labels).increment(1);
-    }
+    metrics::checked(service, &check.name, started.elapsed(), failure);
     look
 }
 

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use metrics::counter;
 use tokio::{
     sync::{SemaphorePermit, mpsc},
     time::{Instant, sleep_until},
@@ -19,6 +18,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
+    metrics,
     model::{Instance, InstanceKey, Lease, Registration},
     resilience::Backoff,
 };
@@ -261,7 +261,7 @@ impl Keeper {
             self.inner.join(&lease, ttl, &record);
         }
         if lost {
-            counter!("discovery_reregistrations_total", "backend" => scheme).increment(1);
+            metrics::reregistered(scheme);
             info!(key = %lease.key, "registered again");
         } else if previous.is_none() {
             info!(key = %lease.key, ttl = ?lease.ttl, "registered");

@@ -39,7 +39,6 @@ use std::{
     time::Duration,
 };
 
-use metrics::histogram;
 use tokio::{
     sync::{Semaphore, mpsc},
     time::{Instant, sleep, timeout},
@@ -58,6 +57,7 @@ use self::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
+    metrics,
     model::{HealthReport, InstanceId, InstanceKey, LeaseGroup, MetaChange, Registration, ServiceName},
     spi::{BackendInfo, Capabilities, ServiceRegistry},
     task::TaskGroup,
@@ -133,7 +133,7 @@ impl Registrar {
         let span = info_span!("discovery.register", backend = self.0.scheme(), key = %claim.0.state().key);
         let key = self.edit(&claim.0, edit).instrument(span).await?;
         claim.keep();
-        histogram!("service_registration_duration", "backend" => self.0.scheme()).record(started.elapsed());
+        metrics::registration_duration(self.0.scheme(), started.elapsed());
         Ok(key)
     }
 

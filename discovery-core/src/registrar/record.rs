@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use metrics::gauge;
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     time::Instant,
@@ -15,6 +14,7 @@ use tokio::{
 use super::pace;
 use crate::{
     error::{Error, Result},
+    metrics,
     model::{HealthReport, InstanceId, InstanceKey, Lease, MetaChange, Registration, ServiceName},
 };
 
@@ -136,17 +136,14 @@ pub(super) struct Counted {
 impl Counted {
     pub(super) fn new(backend: &'static str, key: &InstanceKey) -> Self {
         let datacenter = key.datacenter.as_deref().unwrap_or_default().to_owned();
-        gauge!("registered_services_total", "backend" => backend, "datacenter" => datacenter.clone())
-            .increment(1.0);
+        metrics::registered(backend, &datacenter, 1.0);
         Self { backend, datacenter }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let datacenter = std::mem::take(&mut self.datacenter);
-        gauge!("registered_services_total", "backend" => self.backend, "datacenter" => datacenter)
-            .decrement(1.0);
+        metrics::registered(self.backend, &self.datacenter, -1.0);
     }
 }
 

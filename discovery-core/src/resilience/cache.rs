@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     error::{Error, ErrorKind, Result},
+    metrics,
     model::{Evidence, Query, Scope, ServiceSummary, Snapshot, Source, Suspicion},
 };
 
@@ -159,11 +160,7 @@ impl ReadCache {
     }
 
     fn count(&self, hit: bool) {
-        if hit {
-            metrics::counter!("discovery_cache_hits_total", "backend" => self.backend).increment(1);
-        } else {
-            metrics::counter!("discovery_cache_misses_total", "backend" => self.backend).increment(1);
-        }
+        metrics::cache(self.backend, hit);
     }
 }
 

@@ -233,7 +233,7 @@ async fn a_registration_without_checks_passes_and_keeps_its_channel_open() {
 #[tokio::test(start_paused = true)]
 async fn looks_and_failures_are_counted_by_reason() {
     let counts = Counts::default();
-    let _local = metrics::set_default_local_recorder(&counts);
+    let _local = ::metrics::set_default_local_recorder(&counts);
     let script = [
         This(Passing),
         This(Warning),

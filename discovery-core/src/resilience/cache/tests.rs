@@ -78,7 +78,7 @@ async fn a_ttl_of_zero_keeps_nothing_and_an_endless_one_is_no_panic() {
 #[tokio::test(start_paused = true)]
 async fn issue_stork_1021_a_thousand_callers_of_a_miss_make_one_request() {
     let counts = Counts::default();
-    let _local = metrics::set_default_local_recorder(&counts);
+    let _local = ::metrics::set_default_local_recorder(&counts);
     let fake = Fake::new(&["a"]);
     fake.takes(SECOND);
     let registry = cached(&fake);
