@@ -9,7 +9,7 @@ use discovery_core::{
 use tracing::warn;
 
 use crate::{
-    client::Client, config::ConsulConfig, convert::MIN_DEREGISTER_AFTER, kv::ConsulValues, reader::Reader,
+    checks::MIN_DEREGISTER_AFTER, client::Client, config::ConsulConfig, kv::ConsulValues, reader::Reader,
     registry::ConsulRegistry, watcher::ConsulWatcher,
 };
 

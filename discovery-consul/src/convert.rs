@@ -4,37 +4,19 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use discovery_core::{
-    Check, CheckKind, CheckResult, ConfigEntry, ConfigKey, ErrorKind, Evidence, HealthReport, Instance,
-    InstanceId, InstanceKey, Locality, NamedPort, Registration, Result, ServiceName, ServiceSummary, Status,
-    Suspicion, Version,
+    CheckResult, ConfigEntry, ConfigKey, ErrorKind, Evidence, Instance, InstanceId, InstanceKey, Locality,
+    NamedPort, Registration, Result, ServiceName, ServiceSummary, Status, Suspicion, Version,
 };
 use reqwest::header::HeaderMap;
 
 use crate::{
+    checks::{self, is_maintenance},
     config::{Consistency, ConsulConfig},
     error, wire,
 };
 
-/// Checks by which Consul takes an instance, or all of a node, out of service for maintenance.
-const SERVICE_MAINTENANCE: &str = "_service_maintenance:";
-const NODE_MAINTENANCE: &str = "_node_maintenance";
 /// Metadata keys under which further ports are kept, as no version before 1.22 has a field for them.
 const PORT: &str = "discovery-port-";
-/// Consul raises a shorter `DeregisterCriticalServiceAfter` to this.
-pub(crate) const MIN_DEREGISTER_AFTER: Duration = Duration::from_secs(60);
-
-// === ids ===
-
-/// The check that the heartbeats of a registration renew.
-pub(crate) fn ttl_check(id: &str) -> String {
-    format!("{id}:ttl")
-}
-
-/// C-27: checks are unique per agent. The last segment has no `:`, so no two pairs of id and name give the same one.
-fn agent_check(id: &str, name: &str) -> String {
-    format!("{id}:check-{name}")
-}
-
 // === what a read says of itself ===
 
 /// The headers of an answer.
@@ -104,10 +86,6 @@ pub(crate) fn status_text(status: Status) -> &'static str {
     }
 }
 
-fn maintenance(check: &wire::Check) -> bool {
-    check.id == NODE_MAINTENANCE || check.id.starts_with(SERVICE_MAINTENANCE)
-}
-
 fn word(text: &str) -> Option<Arc<str>> {
     (!text.is_empty()).then(|| text.into())
 }
@@ -125,10 +103,10 @@ pub(crate) fn instance(entry: wire::ServiceEntry, with_checks: bool) -> Instance
     } = entry;
     let draining = checks
         .iter()
-        .any(|check| maintenance(check) && check.status != "passing");
+        .any(|check| is_maintenance(check) && check.status != "passing");
     let worst = checks
         .iter()
-        .filter(|check| !maintenance(check))
+        .filter(|check| !is_maintenance(check))
         .map(|check| status(&check.status))
         .max()
         .unwrap_or_default();
@@ -182,7 +160,12 @@ pub(crate) fn instance(entry: wire::ServiceEntry, with_checks: bool) -> Instance
     }
     if with_checks {
         let shown = |check: wire::Check| CheckResult::new(check.name, status(&check.status), check.output);
-        builder = builder.checks(checks.into_iter().filter(|check| !maintenance(check)).map(shown));
+        builder = builder.checks(
+            checks
+                .into_iter()
+                .filter(|check| !is_maintenance(check))
+                .map(shown),
+        );
     }
     builder.build()
 }
@@ -227,11 +210,6 @@ fn named_port(key: &str, value: &str) -> Option<NamedPort> {
 
 // === registrations ===
 
-/// A duration as Go reads it.
-pub(crate) fn go(duration: Duration) -> String {
-    format!("{}ms", duration.as_millis())
-}
-
 /// What the agent is told, or why it would refuse.
 pub(crate) fn registration<'a>(
     registration: &'a Registration,
@@ -258,30 +236,6 @@ pub(crate) fn registration<'a>(
             tags.push(tag.clone());
         }
     }
-    let mut checks = Vec::new();
-    if let Some(ttl) = ttl {
-        let after = config.health_checks.deregister_after;
-        checks.push(wire::RegisterCheck {
-            check_id: ttl_check(id),
-            name: "heartbeat".to_owned(),
-            ttl: Some(go(ttl)),
-            // C-24: it would start critical. Where the agent runs checks, they have the say from the start.
-            status: Some(if registration.checks.is_empty() {
-                status_text(registration.health.status)
-            } else {
-                "passing"
-            }),
-            deregister_critical_service_after: (!after.is_zero())
-                .then(|| go(after.max(MIN_DEREGISTER_AFTER))),
-            ..wire::RegisterCheck::default()
-        });
-    }
-    for check in &registration.checks {
-        checks.push(agent_run(id, check, registration.health.status)?);
-    }
-    if registration.health.draining {
-        checks.push(maintenance_check(id, &registration.health));
-    }
     Ok(wire::Register {
         id,
         name: registration.service.as_str(),
@@ -294,50 +248,8 @@ pub(crate) fn registration<'a>(
             warning: i64::from(registration.weight.0),
         },
         enable_tag_override: config.service_registration.enable_tag_override,
-        checks,
+        checks: checks::of(registration, ttl, config)?,
     })
-}
-
-/// Maintenance as a check of the registration itself: one that is enabled afterwards would be dropped by
-/// `replace-existing-checks`, and the instance would be in service until it is enabled again. Nobody ever passes it.
-fn maintenance_check(id: &str, health: &HealthReport) -> wire::RegisterCheck {
-    wire::RegisterCheck {
-        check_id: format!("{SERVICE_MAINTENANCE}{id}"),
-        name: "Service Maintenance Mode".to_owned(),
-        ttl: Some("1h".to_owned()),
-        status: Some("critical"),
-        notes: health.output.clone(),
-        ..wire::RegisterCheck::default()
-    }
-}
-
-fn agent_run(id: &str, check: &Check, starts: Status) -> Result<wire::RegisterCheck> {
-    if check.name.contains(':') {
-        return Err(invalid("check", &check.name).with_hint("give the check a name without `:`"));
-    }
-    let mut wire = wire::RegisterCheck {
-        check_id: agent_check(id, &check.name),
-        name: check.name.clone(),
-        interval: Some(go(check.interval)),
-        timeout: Some(go(check.timeout)),
-        status: Some(status_text(starts)),
-        deregister_critical_service_after: check
-            .deregister_after
-            .map(|after| go(after.max(MIN_DEREGISTER_AFTER))),
-        ..wire::RegisterCheck::default()
-    };
-    match &check.kind {
-        CheckKind::Http { url } => wire.http = Some(url.clone()),
-        CheckKind::Tcp { address } => wire.tcp = Some(address.clone()),
-        _ => {
-            return Err(error::error(
-                ErrorKind::Unsupported,
-                "this kind of check cannot be run by the agent",
-            )
-            .with_context("check", check.name.clone()));
-        }
-    }
-    Ok(wire)
 }
 
 /// C-35: what Consul takes as metadata.
@@ -362,7 +274,7 @@ pub(crate) fn check_meta(meta: &BTreeMap<String, String>) -> Result<()> {
     Ok(())
 }
 
-fn invalid(field: &'static str, value: &str) -> discovery_core::Error {
+pub(crate) fn invalid(field: &'static str, value: &str) -> discovery_core::Error {
     error::error(ErrorKind::InvalidInput, "Consul does not take this registration")
         .with_context(field, format!("{value:?}"))
 }

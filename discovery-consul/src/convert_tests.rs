@@ -249,43 +249,6 @@ fn wire_of(registration: &Registration) -> serde_json::Value {
     serde_json::to_value(body).unwrap()
 }
 
-#[test]
-fn c_24_c_26_c_27_checks_have_explicit_ids_and_a_status() {
-    let registration = base().check(Check::tcp("10.0.0.5:8080")).build().unwrap();
-    let body = wire_of(&registration);
-    assert_eq!(
-        body["Checks"],
-        json!([
-            { "CheckID": "web-1:ttl", "Name": "heartbeat", "TTL": "30000ms", "Status": "passing",
-              "DeregisterCriticalServiceAfter": "600000ms" },
-            { "CheckID": "web-1:check-tcp", "Name": "tcp", "TCP": "10.0.0.5:8080", "Interval": "10000ms",
-              "Timeout": "5000ms", "Status": "passing" },
-        ])
-    );
-    // Two instances of an agent never share a check, whatever their ids and the names of their checks.
-    assert_ne!(ttl_check("a:check-b"), agent_check("a", "b"));
-    let odd = base()
-        .check(Check::tcp("10.0.0.5:8080").named("b:ttl"))
-        .build()
-        .unwrap();
-    let error = super::registration(&odd, None, &ConsulConfig::default()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
-}
-
-#[test]
-fn c_31_a_minute_is_the_least_before_deregistration() {
-    let mut config = ConsulConfig::default();
-    config.health_checks.deregister_after = Duration::from_secs(30);
-    let registration = base().build().unwrap();
-    let after = |config: &ConsulConfig| {
-        let body = super::registration(&registration, Some(Duration::from_secs(30)), config).unwrap();
-        body.checks[0].deregister_critical_service_after.clone()
-    };
-    assert_eq!(after(&config).as_deref(), Some("60000ms"));
-    config.health_checks.deregister_after = Duration::ZERO;
-    assert_eq!(after(&config), None);
-}
-
 /// What 1.8 does not know is never sent.
 #[test]
 fn c_32_only_fields_of_1_8_are_sent() {
@@ -341,18 +304,6 @@ fn c_35_what_consul_would_refuse_is_refused_at_once() {
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.hint().is_some());
     }
-}
-
-#[test]
-fn draining_is_part_of_the_registration() {
-    let mut registration = base().build().unwrap();
-    registration.health = HealthReport::default().with_draining(true).with_output("upgrade");
-    let checks = &wire_of(&registration)["Checks"];
-    assert_eq!(checks[1]["CheckID"], "_service_maintenance:web-1");
-    assert_eq!(
-        (&checks[1]["Status"], &checks[1]["Notes"]),
-        (&json!("critical"), &json!("upgrade"))
-    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod agent;
 mod backend;
+mod checks;
 mod client;
 mod config;
 mod convert;

@@ -20,9 +20,9 @@ use tokio::{
 use tracing::warn;
 
 use crate::{
+    checks::{self, MIN_DEREGISTER_AFTER},
     client::{Call, DEADLINE, segment},
-    convert::{self, MIN_DEREGISTER_AFTER},
-    error,
+    convert, error,
     reader::Reader,
     wire,
 };
@@ -137,7 +137,7 @@ impl ConsulRegistry {
             status: convert::status_text(status),
             output: &health.output,
         };
-        let check = convert::ttl_check(id);
+        let check = checks::ttl_check(id);
         let call = Call::heartbeat(format!("/v1/agent/check/update/{}", segment(&check))).json(&body)?;
         let client = &self.reader.client;
         client.send(&client.owned(call)).await?.ok().map(drop)

@@ -176,6 +176,12 @@ pub(crate) struct RegisterCheck {
     pub(crate) http: Option<String>,
     #[serde(rename = "TCP", skip_serializing_if = "Option::is_none")]
     pub(crate) tcp: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) args: Vec<String>,
+    #[serde(rename = "GRPC", skip_serializing_if = "Option::is_none")]
+    pub(crate) grpc: Option<String>,
+    #[serde(rename = "GRPCUseTLS", skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) grpc_use_tls: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) interval: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
