@@ -6,6 +6,7 @@ mod checks;
 mod client;
 mod config;
 mod convert;
+mod edits;
 mod error;
 mod kv;
 mod poll;
