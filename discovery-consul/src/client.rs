@@ -30,7 +30,8 @@ use tracing::warn;
 use url::form_urlencoded;
 
 use crate::{
-    config::{Address, Consistency, ConsulConfig},
+    address::Address,
+    config::{Consistency, ConsulConfig},
     error,
 };
 
