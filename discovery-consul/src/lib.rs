@@ -11,10 +11,12 @@ mod edits;
 mod error;
 mod kv;
 mod poll;
+mod pool;
 mod reader;
 mod registry;
 #[cfg(test)]
 mod testing;
+mod token;
 mod watcher;
 mod wire;
 
