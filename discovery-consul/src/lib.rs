@@ -5,6 +5,7 @@ mod backend;
 mod client;
 mod config;
 mod convert;
+mod decode;
 mod error;
 mod kv;
 mod poll;
