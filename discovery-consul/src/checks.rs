@@ -27,8 +27,8 @@ fn agent_check(id: &str, name: &str) -> String {
 }
 
 /// Whether a check shows maintenance rather than health.
-pub(crate) fn is_maintenance(check: &wire::Check) -> bool {
-    check.id == NODE_MAINTENANCE || check.id.starts_with(SERVICE_MAINTENANCE)
+pub(crate) fn is_maintenance<T: AsRef<str>>(check: &wire::Check<T>) -> bool {
+    check.id.as_ref() == NODE_MAINTENANCE || check.id.as_ref().starts_with(SERVICE_MAINTENANCE)
 }
 
 /// A duration as Go reads it.

@@ -86,8 +86,16 @@ pub(crate) fn status_text(status: Status) -> &'static str {
     }
 }
 
-fn word(text: &str) -> Option<Arc<str>> {
-    (!text.is_empty()).then(|| text.into())
+/// The text, shared with `like` where that is the same.
+fn shared(text: &str, like: Option<&Arc<str>>) -> Arc<str> {
+    match like {
+        Some(like) if **like == *text => like.clone(),
+        _ => text.into(),
+    }
+}
+
+fn word(text: &str, like: Option<&Arc<str>>) -> Option<Arc<str>> {
+    (!text.is_empty()).then(|| shared(text, like))
 }
 
 fn port(number: i64) -> u16 {
@@ -95,7 +103,19 @@ fn port(number: i64) -> u16 {
 }
 
 /// An instance of the catalogue; C-37 and H-7: its status is the worst of all checks of service and node.
-pub(crate) fn instance(entry: wire::ServiceEntry, with_checks: bool) -> Instance {
+pub(crate) fn instance<T: AsRef<str> + Into<String>>(
+    entry: wire::ServiceEntry<T>,
+    with_checks: bool,
+) -> Instance {
+    instance_like(entry, with_checks, None)
+}
+
+/// The same; what is equal in `like`, another one or an earlier state of it, is shared with that.
+pub(crate) fn instance_like<T: AsRef<str> + Into<String>>(
+    entry: wire::ServiceEntry<T>,
+    with_checks: bool,
+    like: Option<&Instance>,
+) -> Instance {
     let wire::ServiceEntry {
         node,
         service,
@@ -103,41 +123,57 @@ pub(crate) fn instance(entry: wire::ServiceEntry, with_checks: bool) -> Instance
     } = entry;
     let draining = checks
         .iter()
-        .any(|check| is_maintenance(check) && check.status != "passing");
+        .any(|check| is_maintenance(check) && check.status.as_ref() != "passing");
     let worst = checks
         .iter()
         .filter(|check| !is_maintenance(check))
-        .map(|check| status(&check.status))
+        .map(|check| status(check.status.as_ref()))
         .max()
         .unwrap_or_default();
+    let other = like.map(|like| &like.key);
+    let (name, id) = (service.name.as_ref(), service.id.as_ref());
     let mut key = InstanceKey::new(
-        error::SCHEME,
-        ServiceName::observed(service.name),
-        InstanceId::observed(service.id),
+        shared(error::SCHEME, other.map(|key| &key.source)),
+        match other {
+            Some(key) if key.service.as_str() == name => key.service.clone(),
+            _ => ServiceName::observed(name),
+        },
+        match other {
+            Some(key) if key.id.as_str() == id => key.id.clone(),
+            _ => InstanceId::observed(id),
+        },
     );
-    key.datacenter = word(&node.datacenter);
-    key.namespace = word(&service.namespace);
-    key.node = word(&node.name);
-    let host = if service.address.is_empty() {
-        node.address
-    } else {
-        service.address
+    key.datacenter = word(
+        node.datacenter.as_ref(),
+        other.and_then(|key| key.datacenter.as_ref()),
+    );
+    key.namespace = word(
+        service.namespace.as_ref(),
+        other.and_then(|key| key.namespace.as_ref()),
+    );
+    key.node = word(node.name.as_ref(), other.and_then(|key| key.node.as_ref()));
+    let host = match service.address.as_ref() {
+        "" => node.address.as_ref(),
+        address => address,
     };
-    let (mut meta, mut ports) = (service.meta, Vec::new());
-    meta.retain(|key, value| match named_port(key, value) {
-        Some(port) => {
-            ports.push(port);
-            false
+    let host = shared(host, like.map(|like| &like.host));
+    let (mut meta, mut ports) = (BTreeMap::new(), Vec::new());
+    for (key, value) in service.meta.0 {
+        match named_port(key.as_ref(), value.as_ref()) {
+            Some(port) => ports.push(port),
+            None => {
+                meta.insert(key.into(), value.into());
+            }
         }
-        None => true,
-    });
+    }
+    ports.sort_by(|a, b| a.name.cmp(&b.name));
     let mut main = port(service.port);
     for other in service.ports {
         if other.default && main == 0 {
             main = port(other.port);
         }
         ports.push(NamedPort {
-            name: other.name,
+            name: other.name.into(),
             number: port(other.port),
             secure: false,
         });
@@ -146,11 +182,15 @@ pub(crate) fn instance(entry: wire::ServiceEntry, with_checks: bool) -> Instance
         Status::Warning => weights.warning,
         _ => weights.passing,
     });
-    let zone = service.locality.and_then(|locality| word(&locality.zone));
+    let zone = service.locality.and_then(|locality| {
+        word(
+            locality.zone.as_ref(),
+            like.and_then(|like| like.locality.zone.as_ref()),
+        )
+    });
     let locality = Locality::new(key.datacenter.clone(), zone, key.node.clone());
     let mut builder = Instance::builder(key, host, main)
         .tags(service.tags)
-        .meta(meta)
         .status(worst)
         .weight(u16::try_from(weight.max(0)).unwrap_or(u16::MAX))
         .draining(draining)
@@ -159,7 +199,8 @@ pub(crate) fn instance(entry: wire::ServiceEntry, with_checks: bool) -> Instance
         builder = builder.port(port.name, port.number, port.secure);
     }
     if with_checks {
-        let shown = |check: wire::Check| CheckResult::new(check.name, status(&check.status), check.output);
+        let shown =
+            |check: wire::Check<T>| CheckResult::new(check.name, status(check.status.as_ref()), check.output);
         builder = builder.checks(
             checks
                 .into_iter()
@@ -167,24 +208,9 @@ pub(crate) fn instance(entry: wire::ServiceEntry, with_checks: bool) -> Instance
                 .map(shown),
         );
     }
-    builder.build()
-}
-
-/// The instances of an answer; C-19: in the server's order where it was asked to sort, else by key.
-pub(crate) fn instances(
-    entries: Vec<wire::ServiceEntry>,
-    with_checks: bool,
-    keep_order: bool,
-) -> Vec<Arc<Instance>> {
-    let mut all: Vec<_> = entries
-        .into_iter()
-        .filter(|entry| !entry.service.id.is_empty())
-        .map(|entry| Arc::new(instance(entry, with_checks)))
-        .collect();
-    if !keep_order {
-        all.sort_by(|a, b| a.key.cmp(&b.key));
-    }
-    all
+    let mut instance = builder.build();
+    instance.meta = meta;
+    instance
 }
 
 /// The services of `/v1/catalog/services`, sorted by name.

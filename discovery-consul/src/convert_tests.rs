@@ -2,6 +2,7 @@ use reqwest::header::HeaderValue;
 use serde_json::json;
 
 use super::*;
+use crate::decode::Decoder;
 
 /// Recorded from the oldest and the newest server: one instance in maintenance with a named port, one plain.
 const HEALTH: [(&str, &str); 2] = [
@@ -40,8 +41,7 @@ fn of_checks(checks: &serde_json::Value) -> Instance {
 #[test]
 fn recorded_answers_of_both_servers_become_instances() {
     for (version, text) in HEALTH {
-        let entries: Vec<wire::ServiceEntry> = serde_json::from_str(text).unwrap();
-        let all = instances(entries, true, false);
+        let all = Decoder::new(true).read(&text.into(), false).unwrap();
         let [first, second] = &all[..] else {
             panic!("{version}: {all:?}");
         };
@@ -95,8 +95,7 @@ fn null_missing_and_unknown_fields_are_harmless() {
         r#"[{"Node":null,"Service":{"ID":"a","Service":"web","Tags":null,"Meta":null,"Port":null,"Weights":null},"Checks":null}]"#,
         r#"[{"Service":{"ID":"a","Service":"web","Surprise":[1,{"x":2}]},"New":true}]"#,
     ] {
-        let entries: Vec<wire::ServiceEntry> = serde_json::from_str(text).unwrap();
-        let all = instances(entries, false, false);
+        let all = Decoder::new(false).read(&text.into(), false).unwrap();
         assert_eq!((all.len(), all[0].port, all[0].status), (1, 0, Status::Passing));
     }
     assert_eq!(
@@ -176,18 +175,6 @@ fn c_12_stale_answers_are_good_up_to_a_bound() {
     assert_eq!(old.evidence(&config), Evidence::Suspect(Suspicion::NoLeader));
     config.discovery.max_staleness = Duration::from_secs(12);
     assert_eq!(old.evidence(&config), Evidence::Authoritative);
-}
-
-#[test]
-fn c_19_order_is_kept_where_the_server_sorts() {
-    let entries = || {
-        ["b", "a"]
-            .map(|id| entry_of(&json!({ "ID": id, "Service": "web" }), &json!([])))
-            .to_vec()
-    };
-    let ids = |all: Vec<Arc<Instance>>| all.iter().map(|i| i.key.id.to_string()).collect::<Vec<_>>();
-    assert_eq!(ids(instances(entries(), false, true)), ["b", "a"]);
-    assert_eq!(ids(instances(entries(), false, false)), ["a", "b"]);
 }
 
 /// H-7 is the node's `serfHealth`.

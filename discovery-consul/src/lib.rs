@@ -7,6 +7,7 @@ mod checks;
 mod client;
 mod config;
 mod convert;
+mod decode;
 mod edits;
 mod error;
 mod kv;

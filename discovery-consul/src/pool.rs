@@ -117,6 +117,8 @@ fn connections(size: usize, address: &Address, security: &ClientConfig) -> Resul
         .user_agent(concat!("system-control-discovery/", env!("CARGO_PKG_VERSION")))
         .redirect(Policy::none())
         .no_proxy()
+        // An agent is a neighbour: to pack and unpack takes longer than to send.
+        .no_gzip()
         .connect_timeout(CONNECT)
         .tcp_keepalive(Duration::from_secs(15))
         .tcp_nodelay(true)
