@@ -8,9 +8,9 @@ use std::{
 
 use async_trait::async_trait;
 use discovery_core::{
-    BackendInfo, BackendStatus, Capabilities, Error, ErrorKind, HealthReport, Instance, InstanceKey, Lease,
-    LeaseGroup, LeaseMode, MetaChange, Query, Registration, Renewal, Result, Scope, ServiceRegistry,
-    ServiceSummary, Snapshot, Status, Target, WatchMode,
+    BackendInfo, BackendStatus, Capabilities, Error, ErrorKind, HealthReport, Instance, InstanceId,
+    InstanceKey, Lease, LeaseGroup, LeaseMode, MetaChange, Query, Registration, Renewal, Result, Scope,
+    ServiceName, ServiceRegistry, ServiceSummary, Snapshot, Status, Target, WatchMode,
 };
 use serde_json::{Map, Value};
 use tokio::{
@@ -49,13 +49,15 @@ const KEPT: &[&str] = &[
 ];
 
 /// What was last asked for an id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Asked {
     /// Maintenance mode; somebody else's is left alone.
     draining: bool,
     /// The status its registration starts with, where checks that the agent runs decide afterwards: heartbeats that
     /// carry it on say no more than that the owner lives. A report ends this.
     starts: Option<Status>,
+    /// The tags of its registration.
+    tags: Vec<String>,
 }
 
 /// The registry behind one agent. Everything that writes goes to that agent and concerns its own services only.
@@ -155,22 +157,22 @@ impl ConsulRegistry {
 
     fn asked(&self, id: &str) -> Option<Asked> {
         let all = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(id).copied()
+        all.get(id).cloned()
     }
 
     fn edit(&self, id: &str, change: impl FnOnce(&mut Asked)) {
         let mut all = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let asked = all.entry(id.to_owned()).or_insert(Asked {
-            draining: false,
-            starts: None,
-        });
-        change(asked);
+        change(all.entry(id.to_owned()).or_default());
     }
 
     async fn do_register(&self, registration: &Registration) -> Result<Lease> {
         let (client, id) = (&self.reader.client, registration.id.as_str());
         let ttl = self.ttl(registration);
-        let body = convert::registration(registration, ttl, client.config())?;
+        let mut body = convert::registration(registration, ttl, client.config())?;
+        // C-36
+        if !convert::is_dns_label(registration.service.as_str()) {
+            warn!(service = %registration.service, "Consul's DNS does not show a service of this name");
+        }
         for after in registration
             .checks
             .iter()
@@ -181,15 +183,23 @@ impl ConsulRegistry {
             }
         }
         // An id is unique per agent: writing ours would silently replace the other service.
-        if let Own::Record(record) = self.own(id).await?
-            && name_of(&record) != registration.service.as_str()
-        {
-            return Err(
-                error::error(ErrorKind::Conflict, "another service of this agent has this id")
-                    .with_context("id", id)
-                    .with_context("service", name_of(&record).to_owned())
-                    .with_hint("give the registration another id"),
-            );
+        if let Own::Record(record) = self.own(id).await? {
+            if name_of(&record) != registration.service.as_str() {
+                return Err(
+                    error::error(ErrorKind::Conflict, "another service of this agent has this id")
+                        .with_context("id", id)
+                        .with_context("service", name_of(&record).to_owned())
+                        .with_hint("give the registration another id"),
+                );
+            }
+            let unchanged = self
+                .asked(id)
+                .is_some_and(|asked| asked.tags == registration.tags);
+            if body.enable_tag_override && unchanged {
+                body.tags = self
+                    .overridden(&registration.service, &registration.id, &record)
+                    .await;
+            }
         }
         let call = Call::put("/v1/agent/service/register".to_owned())
             .query("replace-existing-checks", "true")
@@ -198,6 +208,7 @@ impl ConsulRegistry {
         let (known, health) = (self.asked(id), &registration.health);
         self.edit(id, |asked| {
             asked.draining = health.draining;
+            asked.tags.clone_from(&registration.tags);
             // One that has reported since it was first registered keeps its say.
             if registration.checks.is_empty() {
                 asked.starts = None;
@@ -219,6 +230,30 @@ impl ConsulRegistry {
         key.datacenter = identity.datacenter;
         key.namespace = client.config().server.namespace.as_deref().map(Into::into);
         Ok(Lease::new(key, LeaseGroup::new(id), ttl))
+    }
+
+    /// C-34: the tags that others may have given a record of ours. Its agent learns of them within a minute or so: the
+    /// catalogue has them at once, but may not be readable.
+    async fn overridden(
+        &self,
+        service: &ServiceName,
+        id: &InstanceId,
+        record: &Map<String, Value>,
+    ) -> Vec<String> {
+        let shown = async {
+            let own = self.reader.agent.identity(Some(id.as_str())).await?.node;
+            let query = Query::new(Target::Service(service.clone()));
+            let (instances, _) = self.reader.service(service, &query).await?;
+            let ours = instances
+                .iter()
+                .find(|instance| instance.key.id == *id && instance.key.node == own);
+            Ok::<_, Error>(ours.map(|instance| instance.tags.clone()))
+        };
+        if let Ok(Some(tags)) = shown.await {
+            return tags;
+        }
+        let tags = record.get("Tags").cloned().unwrap_or_default();
+        serde_json::from_value(tags).unwrap_or_default()
     }
 
     async fn do_deregister(&self, key: &InstanceKey) -> Result<()> {
@@ -265,6 +300,10 @@ impl ConsulRegistry {
             _ => return Err(not_found(key)),
         };
         let name = name_of(&record).to_owned();
+        let tags = match record.get("EnableTagOverride") {
+            Some(Value::Bool(true)) => Some(self.overridden(&key.service, &key.id, &record).await),
+            _ => None,
+        };
         let mut body: Map<String, Value> = record
             .into_iter()
             .filter(|(field, value)| KEPT.contains(&field.as_str()) && !value.is_null())
@@ -274,6 +313,9 @@ impl ConsulRegistry {
         change.apply(&mut meta);
         convert::check_meta(&meta)?;
         body.insert("Name".to_owned(), name.into());
+        if let Some(tags) = tags {
+            body.insert("Tags".to_owned(), tags.into());
+        }
         body.insert(
             "Meta".to_owned(),
             meta.into_iter()
