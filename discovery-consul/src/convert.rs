@@ -236,6 +236,11 @@ fn named_port(key: &str, value: &str) -> Option<NamedPort> {
 
 // === registrations ===
 
+/// Whether Consul's DNS shows a service of this name.
+pub(crate) fn is_dns_label(name: &str) -> bool {
+    name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
 /// What the agent is told, or why it would refuse.
 pub(crate) fn registration<'a>(
     registration: &'a Registration,

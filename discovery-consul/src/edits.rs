@@ -1,7 +1,8 @@
 //! Changes of records that are there, ours or somebody else's, at the agent that owns them; their checks stay as they are.
 
 use discovery_core::{
-    Error, ErrorKind, HealthReport, Instance, InstanceKey, MetaChange, Query, Result, Target,
+    Error, ErrorKind, HealthReport, Instance, InstanceId, InstanceKey, MetaChange, Query, Result,
+    ServiceName, Target,
 };
 use serde_json::{Map, Value};
 
@@ -80,6 +81,30 @@ impl ConsulRegistry {
         })
     }
 
+    /// C-34: the tags that others may have given a record of ours. Its agent learns of them within a minute or so: the
+    /// catalogue has them at once, but may not be readable.
+    pub(crate) async fn overridden(
+        &self,
+        service: &ServiceName,
+        id: &InstanceId,
+        record: &Map<String, Value>,
+    ) -> Vec<String> {
+        let shown = async {
+            let own = self.reader.agent.identity(Some(id.as_str())).await?.node;
+            let query = Query::new(Target::Service(service.clone()));
+            let (instances, _) = self.reader.service(service, &query).await?;
+            let ours = instances
+                .iter()
+                .find(|instance| instance.key.id == *id && instance.key.node == own);
+            Ok::<_, Error>(ours.map(|instance| instance.tags.clone()))
+        };
+        if let Ok(Some(tags)) = shown.await {
+            return tags;
+        }
+        let tags = record.get("Tags").cloned().unwrap_or_default();
+        serde_json::from_value(tags).unwrap_or_default()
+    }
+
     pub(crate) async fn do_update_meta(&self, key: &InstanceKey, change: &MetaChange) -> Result<()> {
         self.owned(key).await?;
         let client = &self.reader.client;
@@ -95,6 +120,10 @@ impl ConsulRegistry {
             _ => return Err(self.missing(key).await?),
         };
         let name = name_of(&record).to_owned();
+        let tags = match record.get("EnableTagOverride") {
+            Some(Value::Bool(true)) => Some(self.overridden(&key.service, &key.id, &record).await),
+            _ => None,
+        };
         let mut body: Map<String, Value> = record
             .into_iter()
             .filter(|(field, value)| KEPT.contains(&field.as_str()) && !value.is_null())
@@ -104,6 +133,9 @@ impl ConsulRegistry {
         change.apply(&mut meta);
         convert::check_meta(&meta)?;
         body.insert("Name".to_owned(), name.into());
+        if let Some(tags) = tags {
+            body.insert("Tags".to_owned(), tags.into());
+        }
         body.insert(
             "Meta".to_owned(),
             meta.into_iter()

@@ -19,6 +19,7 @@ const PERMANENT: &[&str] = &[
     "Check is not valid",
     "Invalid check",
     "Invalid service",
+    "invalid key name",
 ];
 /// Texts by which agents of several versions say that they do not know a service or check.
 const UNKNOWN: &[&str] = &[

@@ -32,13 +32,15 @@ use crate::{
 const OPERATION: Duration = Duration::from_secs(12);
 
 /// What was last asked for an id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Asked {
     /// Maintenance mode; somebody else's is left alone.
     pub(crate) draining: bool,
     /// The status its registration starts with, where checks that the agent runs decide afterwards: heartbeats that
     /// carry it on say no more than that the owner lives. A report ends this.
     pub(crate) starts: Option<Status>,
+    /// The tags of its registration.
+    tags: Vec<String>,
 }
 
 /// The registry behind one agent. Everything that writes goes to that agent and concerns its own services only.
@@ -99,22 +101,22 @@ impl ConsulRegistry {
 
     pub(crate) fn asked(&self, id: &str) -> Option<Asked> {
         let all = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(id).copied()
+        all.get(id).cloned()
     }
 
     pub(crate) fn edit(&self, id: &str, change: impl FnOnce(&mut Asked)) {
         let mut all = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let asked = all.entry(id.to_owned()).or_insert(Asked {
-            draining: false,
-            starts: None,
-        });
-        change(asked);
+        change(all.entry(id.to_owned()).or_default());
     }
 
     async fn do_register(&self, registration: &Registration) -> Result<Lease> {
         let (client, id) = (&self.reader.client, registration.id.as_str());
         let ttl = self.ttl(registration);
-        let body = convert::registration(registration, ttl, client.config())?;
+        let mut body = convert::registration(registration, ttl, client.config())?;
+        // C-36
+        if !convert::is_dns_label(registration.service.as_str()) {
+            warn!(service = %registration.service, "Consul's DNS does not show a service of this name");
+        }
         for after in registration
             .checks
             .iter()
@@ -125,15 +127,23 @@ impl ConsulRegistry {
             }
         }
         // An id is unique per agent: writing ours would silently replace the other service.
-        if let Own::Record(record) = self.own(id).await?
-            && name_of(&record) != registration.service.as_str()
-        {
-            return Err(
-                error::error(ErrorKind::Conflict, "another service of this agent has this id")
-                    .with_context("id", id)
-                    .with_context("service", name_of(&record).to_owned())
-                    .with_hint("give the registration another id"),
-            );
+        if let Own::Record(record) = self.own(id).await? {
+            if name_of(&record) != registration.service.as_str() {
+                return Err(
+                    error::error(ErrorKind::Conflict, "another service of this agent has this id")
+                        .with_context("id", id)
+                        .with_context("service", name_of(&record).to_owned())
+                        .with_hint("give the registration another id"),
+                );
+            }
+            let unchanged = self
+                .asked(id)
+                .is_some_and(|asked| asked.tags == registration.tags);
+            if body.enable_tag_override && unchanged {
+                body.tags = self
+                    .overridden(&registration.service, &registration.id, &record)
+                    .await;
+            }
         }
         let call = Call::put("/v1/agent/service/register".to_owned())
             .query("replace-existing-checks", "true")
@@ -142,6 +152,7 @@ impl ConsulRegistry {
         let (known, health) = (self.asked(id), &registration.health);
         self.edit(id, |asked| {
             asked.draining = health.draining;
+            asked.tags.clone_from(&registration.tags);
             // One that has reported since it was first registered keeps its say.
             if registration.checks.is_empty() {
                 asked.starts = None;
