@@ -293,6 +293,11 @@ impl Client {
         &self.0.display
     }
 
+    /// The token of a request that is sent now.
+    pub(crate) fn token(&self) -> Result<Option<Secret>> {
+        self.0.token.read()
+    }
+
     pub(crate) fn has_token(&self) -> bool {
         self.0.token.source.is_some()
     }

@@ -10,6 +10,7 @@ mod kv;
 mod poll;
 mod reader;
 mod registry;
+mod signed;
 #[cfg(test)]
 mod testing;
 mod watcher;
