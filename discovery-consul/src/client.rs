@@ -221,6 +221,11 @@ impl Client {
         &self.0.pools
     }
 
+    /// The token of a request that is sent now.
+    pub(crate) fn token(&self) -> Result<Option<Secret>> {
+        self.0.token.read()
+    }
+
     pub(crate) fn has_token(&self) -> bool {
         self.0.token.is_some()
     }

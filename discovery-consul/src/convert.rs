@@ -26,7 +26,7 @@ pub(crate) struct Meta {
     pub(crate) index: Option<u64>,
     known_leader: Option<bool>,
     last_contact: Option<Duration>,
-    streaming: bool,
+    pub(crate) streaming: bool,
     pub(crate) filtered: bool,
 }
 

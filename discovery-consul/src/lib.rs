@@ -15,6 +15,7 @@ mod poll;
 mod pool;
 mod reader;
 mod registry;
+mod signed;
 #[cfg(test)]
 mod testing;
 mod token;

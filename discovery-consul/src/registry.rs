@@ -25,6 +25,7 @@ use crate::{
     edits::{Own, name_of, not_found, not_ours, scope_of},
     error,
     reader::Reader,
+    signed::Signed,
     wire,
 };
 
@@ -49,6 +50,7 @@ pub(crate) struct ConsulRegistry {
     pub(crate) reader: Reader,
     /// What was last asked for, by id.
     asked: Mutex<HashMap<String, Asked>>,
+    signed: Signed,
     /// Metadata is read, changed and written by one at a time.
     pub(crate) editing: Semaphore,
 }
@@ -58,6 +60,7 @@ impl ConsulRegistry {
         Self {
             reader,
             asked: Mutex::default(),
+            signed: Signed::default(),
             editing: Semaphore::new(1),
         }
     }
@@ -148,7 +151,9 @@ impl ConsulRegistry {
         let call = Call::put("/v1/agent/service/register".to_owned())
             .query("replace-existing-checks", "true")
             .json(&body)?;
+        let token = client.token()?;
         client.send(&client.owned(call)).await?.ok()?;
+        self.signed.note(id, token);
         let (known, health) = (self.asked(id), &registration.health);
         self.edit(id, |asked| {
             asked.draining = health.draining;
@@ -200,6 +205,7 @@ impl ConsulRegistry {
             // C-22
             _ => {}
         }
+        self.signed.forget(id);
         let mut all = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         all.remove(id);
         Ok(())
@@ -289,6 +295,14 @@ impl ServiceRegistry for ConsulRegistry {
                 let id = key.id.as_str();
                 if id != group.as_str() {
                     return Err(not_found(key));
+                }
+                // C-41: the agent goes on under the token of the registration.
+                if self.signed.differs(id, self.reader.client.token()?.as_ref()) {
+                    return Err(
+                        error::error(ErrorKind::NotFound, "it was registered under another token")
+                            .with_context("key", key.to_string())
+                            .with_hint("register again"),
+                    );
                 }
                 self.beat(id, health).await.inspect_err(|error| {
                     if error.kind() == ErrorKind::NotFound {
