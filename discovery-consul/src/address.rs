@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use discovery_core::Result;
+use url::{Host, Url};
 
 use crate::config::{ConsulConfig, invalid};
 
@@ -13,6 +14,21 @@ pub(crate) enum Address {
     Tcp { tls: bool, authority: String },
     /// A socket in the file system.
     Unix(PathBuf),
+}
+
+impl Address {
+    /// Whether the agent is on this machine.
+    pub(crate) fn is_local(&self) -> bool {
+        let Self::Tcp { authority, .. } = self else {
+            return true;
+        };
+        match Url::parse(&format!("http://{authority}")).as_ref().map(Url::host) {
+            Ok(Some(Host::Domain(name))) => name == "localhost",
+            Ok(Some(Host::Ipv4(ip))) => ip.is_loopback(),
+            Ok(Some(Host::Ipv6(ip))) => ip.is_loopback(),
+            _ => false,
+        }
+    }
 }
 
 impl ConsulConfig {
@@ -51,7 +67,7 @@ impl ConsulConfig {
             (Some(scheme), _) => scheme,
             (None, _) => self.tls.is_enabled(),
         };
-        let url = url::Url::parse(&format!("http://{authority}"));
+        let url = Url::parse(&format!("http://{authority}"));
         let Ok(url) = url else {
             return bad("not an address");
         };

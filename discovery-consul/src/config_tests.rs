@@ -205,3 +205,24 @@ fn c_6_waits_and_pools_out_of_range_are_refused() {
         assert!(config.validate().is_err());
     }
 }
+
+#[test]
+fn c_20_packed_answers_are_asked_for_from_agents_elsewhere() {
+    let local = |address: &str| {
+        let mut config = ConsulConfig::default();
+        config.server.address = address.into();
+        config.address().unwrap().is_local()
+    };
+    for address in [
+        "127.0.0.1:8500",
+        "http://127.1.2.3",
+        "https://localhost:8501",
+        "[::1]:8500",
+        "unix:///run/consul",
+    ] {
+        assert!(local(address), "{address}");
+    }
+    for address in ["10.0.1.100:8500", "consul.company.com:8500", "[fd00::1]:8500"] {
+        assert!(!local(address), "{address}");
+    }
+}

@@ -117,8 +117,8 @@ fn connections(size: usize, address: &Address, security: &ClientConfig) -> Resul
         .user_agent(concat!("system-control-discovery/", env!("CARGO_PKG_VERSION")))
         .redirect(Policy::none())
         .no_proxy()
-        // An agent is a neighbour: to pack and unpack takes longer than to send.
-        .no_gzip()
+        // C-20. To a neighbour, packing and unpacking takes longer than sending.
+        .gzip(!address.is_local())
         .connect_timeout(CONNECT)
         .tcp_keepalive(Duration::from_secs(15))
         .tcp_nodelay(true)
