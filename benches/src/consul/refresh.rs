@@ -259,6 +259,13 @@ pub(super) fn run(plan: &Plan, binary: &Path, report: &mut Report) {
         ),
         table.goal(
             "G11",
+            "1 of 1000 changed / py-consul".to_owned(),
+            0.1,
+            at(ONE),
+            at(PYTHON),
+        ),
+        table.goal(
+            "G11",
             "1 of 1000 changed / all changed".to_owned(),
             0.3,
             at(ONE),

@@ -145,27 +145,12 @@ async fn c_20_only_what_is_decoded_is_asked_for() {
     const PACKED: &[u8] = include_bytes!("../fixtures/health-service.json.gz");
     let query = Query::service("web").unwrap();
     let (server, backend) = scripted();
-    server.rule(
-        Rule::get(WEB)
-            .when(|request| request.header("accept-encoding") == Some("gzip"))
-            .reply(200, PACKED)
-            .set_header("content-encoding", "gzip")
-            .set_header("x-consul-index", "7"),
-    );
-    let found = backend.registry.instances(&query).await.unwrap();
-    assert_eq!(ids(found.instances.iter()), ["a"]);
-    let mut stream = backend.watcher.watch(&query, None);
-    let first = next(&mut stream).await.unwrap();
-    assert!(
-        matches!(&first.change, Change::Reset(all) if ids(all) == ["a"]),
-        "{first:?}"
-    );
-    for request in server.requests_matching("*") {
-        assert_eq!(request.header("accept-encoding"), Some("gzip"), "{request:?}");
-    }
-
-    // What was not asked for, and what is cut, is an error and not an empty answer.
-    for (encoding, body) in [("br", PACKED), ("gzip", &PACKED[..PACKED.len() / 2])] {
+    // What was not asked for is an error and not an empty answer.
+    for (encoding, body) in [
+        ("br", PACKED),
+        ("gzip", PACKED),
+        ("gzip", &PACKED[..PACKED.len() / 2]),
+    ] {
         server.clear_rules();
         server.rule(
             Rule::get(WEB)
@@ -177,6 +162,10 @@ async fn c_20_only_what_is_decoded_is_asked_for() {
             matches!(error.kind(), ErrorKind::Protocol | ErrorKind::Unavailable),
             "{encoding}: {error:?}"
         );
+    }
+    // Nothing is: for an agent nearby, packing takes longer than sending.
+    for request in server.requests_matching("*") {
+        assert_eq!(request.header("accept-encoding"), None, "{request:?}");
     }
 }
 
