@@ -171,7 +171,7 @@ struct Python {
 impl Python {
     /// The one whose interpreter `benches/run` names.
     fn start(body: Body) -> Option<Self> {
-        let python = env::var_os("DISCOVERY_BENCH_PYTHON").filter(|path| !path.is_empty())?;
+        let python = env::var_os("BENCH_PYTHON").filter(|path| !path.is_empty())?;
         // The sender goes: to this server nobody sends a question that waits.
         let (address, _) = feed(body);
         let mut child = Command::new(python)
@@ -230,7 +230,7 @@ pub(super) fn run(plan: &Plan, binary: &Path, report: &mut Report) {
     let mut bare = Raw::connect(address);
     let mut python = Python::start(one[0].clone());
     if python.is_none() {
-        report.not_run("py-consul", "DISCOVERY_BENCH_PYTHON is not set".to_owned());
+        report.not_run("py-consul", "BENCH_PYTHON is not set".to_owned());
     }
     let mut cells = [RAW, ALL, ONE, PYTHON].map(|name| Cell::new(name, INSTANCES, 1));
     for round in 0..=plan.rounds {
@@ -255,6 +255,13 @@ pub(super) fn run(plan: &Plan, binary: &Path, report: &mut Report) {
             "all of 1000 changed / py-consul".to_owned(),
             0.1,
             at(ALL),
+            at(PYTHON),
+        ),
+        table.goal(
+            "G11",
+            "1 of 1000 changed / py-consul".to_owned(),
+            0.1,
+            at(ONE),
             at(PYTHON),
         ),
         table.goal(
