@@ -3,6 +3,7 @@
 mod authority;
 mod child;
 pub mod consul;
+pub mod dns;
 pub mod etcd;
 mod http;
 mod place;
