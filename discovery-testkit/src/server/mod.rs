@@ -5,6 +5,7 @@ mod child;
 pub mod consul;
 pub mod dns;
 pub mod etcd;
+pub mod eureka;
 mod http;
 #[cfg(feature = "kube")]
 pub mod kube;
