@@ -20,7 +20,6 @@ mod age;
 mod builder;
 mod certificates;
 mod cluster;
-mod http;
 mod settings;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -34,10 +33,9 @@ use tokio::process::Command;
 use url::Url;
 
 use self::settings::{DATA, Ports, SOCKET};
-pub use self::{
-    age::Age, builder::ConsulBuilder, certificates::Certificates, cluster::ConsulCluster, http::Reply,
-};
-use super::{ChildServer, Place, Recipe, Server};
+pub use self::{age::Age, builder::ConsulBuilder, certificates::Certificates, cluster::ConsulCluster};
+pub use super::http::Reply;
+use super::{ChildServer, Place, Recipe, Server, http};
 
 /// The configuration file of an agent, in its place.
 const CONFIG: &str = "consul.json";
@@ -53,11 +51,24 @@ struct Agent {
 
 impl Agent {
     async fn get(&self, place: &Place, path: &str) -> Result<Value> {
-        let token = self.token.as_ref().map(Secret::expose);
-        http::send(place.endpoints()[0], Method::GET, path, token, Bytes::new())
-            .await?
-            .json()
+        http::send(
+            place.endpoints()[0],
+            Method::GET,
+            path,
+            &headers(self.token.as_ref()),
+            Bytes::new(),
+        )
+        .await?
+        .json()
     }
+}
+
+/// How a token is sent.
+fn headers(token: Option<&Secret>) -> Vec<(&'static str, &str)> {
+    token
+        .map(|token| ("x-consul-token", token.expose()))
+        .into_iter()
+        .collect()
 }
 
 fn not_ready(what: &'static str) -> Error {
@@ -210,15 +221,8 @@ impl Consul {
         token: Option<&Secret>,
         body: Option<&Value>,
     ) -> Result<Reply> {
-        let body = body.map(Value::to_string).unwrap_or_default();
-        http::send(
-            self.ports.http,
-            method,
-            path,
-            token.map(Secret::expose),
-            body.into(),
-        )
-        .await
+        let body = body.map(Value::to_string).unwrap_or_default().into();
+        http::send(self.ports.http, method, path, &headers(token), body).await
     }
 
     /// `GET` under the management token.
@@ -319,8 +323,8 @@ impl Consul {
     /// Brings its cluster back to what it stored then: its indexes go backwards. What agents registered since they put
     /// back by themselves, some time later.
     pub async fn restore(&self, snapshot: Bytes) -> Result<()> {
-        let token = self.token.as_ref().map(Secret::expose);
-        let reply = http::send(self.ports.http, Method::PUT, "/v1/snapshot", token, snapshot).await?;
+        let headers = headers(self.token.as_ref());
+        let reply = http::send(self.ports.http, Method::PUT, "/v1/snapshot", &headers, snapshot).await?;
         reply.ok().map(drop)
     }
 

@@ -57,7 +57,7 @@ impl Reply {
     }
 }
 
-/// Sends one request and reads its answer whole.
+/// Sends one request, with these headers, and reads its answer whole.
 ///
 /// # Errors
 /// [`ErrorKind::Unavailable`] when there is no answer, [`ErrorKind::Timeout`] when it takes more than 30 s.
@@ -65,7 +65,7 @@ pub(super) async fn send(
     addr: SocketAddr,
     method: Method,
     path: &str,
-    token: Option<&str>,
+    headers: &[(&'static str, &str)],
     body: Bytes,
 ) -> Result<Reply> {
     let named = |error: Error| error.with_operation("test request").with_context("path", path);
@@ -73,8 +73,8 @@ pub(super) async fn send(
         .method(method)
         .uri(path)
         .header(HOST, addr.to_string());
-    if let Some(token) = token {
-        request = request.header("x-consul-token", token);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
     }
     let request = request.body(Full::new(body)).map_err(|source| {
         named(Error::new(ErrorKind::InvalidInput, "no such request").with_source(source))
