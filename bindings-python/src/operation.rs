@@ -5,7 +5,7 @@
 
 use std::{
     mem,
-    sync::{Mutex, atomic::AtomicBool, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::AtomicBool, atomic::Ordering},
 };
 
 use pyo3::{
@@ -21,7 +21,7 @@ use crate::{
     errors::unpoisoned,
     fork::Local,
     logging, runtime,
-    step::{Answer, Step, Work},
+    step::{Answer, Make, Step, Undo, Work},
 };
 
 static GET_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -33,10 +33,12 @@ pub(crate) struct Operation(Local<Mutex<State>>);
 enum State {
     Ready(Py<PyAny>),
     Fresh(Work),
-    /// The iterator of the `asyncio.Future` it waits for.
-    Waiting(Py<PyAny>),
+    /// The iterator of the `asyncio.Future` it waits for, and what takes the work back if its answer does not arrive.
+    Waiting(Py<PyAny>, Slot),
     Over,
 }
+
+type Slot = Arc<Mutex<Option<Undo>>>;
 
 impl Operation {
     pub(crate) fn new(step: Step) -> Self {
@@ -50,7 +52,7 @@ impl Operation {
     fn take(&self, py: Python<'_>) -> PyResult<State> {
         let mut state = unpoisoned(self.0.get(py)?.lock_py_attached(py));
         Ok(match &*state {
-            State::Waiting(iterator) => State::Waiting(iterator.clone_ref(py)),
+            State::Waiting(iterator, slot) => State::Waiting(iterator.clone_ref(py), slot.clone()),
             _ => mem::replace(&mut *state, State::Over),
         })
     }
@@ -62,7 +64,7 @@ impl Operation {
 }
 
 /// Starts the work and answers the iterator to wait on.
-fn start(py: Python<'_>, work: Work) -> PyResult<Bound<'_, PyAny>> {
+fn start(py: Python<'_>, work: Work, slot: Slot) -> PyResult<Bound<'_, PyAny>> {
     let runtime = runtime::current(py)?;
     logging::follow_level(py);
     let event_loop = GET_LOOP.import(py, "asyncio", "get_running_loop")?.call0()?;
@@ -71,9 +73,10 @@ fn start(py: Python<'_>, work: Work) -> PyResult<Bound<'_, PyAny>> {
     let (to, waiting) = (event_loop.unbind(), future.clone().unbind());
     // Owned by the future: cancelling that aborts it.
     let task = runtime.spawn(async move {
-        let answer = work.await;
+        let Answer { make, undo } = work.await;
+        *unpoisoned(slot.lock()) = undo;
         // Bounded, and the thread behind it always goes on.
-        let hand_in = move || errands.send(Box::new(move |py| deliver(py, &to, &waiting, answer)));
+        let hand_in = move || errands.send(Box::new(move |py| deliver(py, &to, &waiting, make)));
         let _ = tokio::task::spawn_blocking(hand_in).await;
     });
     let canceller = Canceller {
@@ -85,8 +88,8 @@ fn start(py: Python<'_>, work: Work) -> PyResult<Bound<'_, PyAny>> {
 }
 
 /// Hands an answer to the event loop. A loop that is closed has nobody waiting any more.
-fn deliver(py: Python<'_>, event_loop: &Py<PyAny>, future: &Py<PyAny>, answer: Answer) {
-    let (method, value) = match answer(py) {
+fn deliver(py: Python<'_>, event_loop: &Py<PyAny>, future: &Py<PyAny>, make: Make) {
+    let (method, value) = match make(py) {
         Ok(value) => (intern!(py, "set_result"), value),
         Err(error) => (intern!(py, "set_exception"), error.into_value(py).into_any()),
     };
@@ -151,18 +154,23 @@ impl Operation {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let iterator = match self.take(py)? {
+        let (iterator, slot) = match self.take(py)? {
             State::Ready(value) => return Err(PyStopIteration::new_err((value,))),
             State::Fresh(work) => {
-                let iterator = start(py, work)?;
-                self.put(py, State::Waiting(iterator.clone().unbind()))?;
-                iterator
+                let slot = Slot::default();
+                let iterator = start(py, work, slot.clone())?;
+                self.put(py, State::Waiting(iterator.clone().unbind(), slot.clone()))?;
+                (iterator, slot)
             }
-            State::Waiting(iterator) => iterator.into_bound(py),
+            State::Waiting(iterator, slot) => (iterator.into_bound(py), slot),
             State::Over => return Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
         };
         let next = iterator.call_method1(intern!(py, "send"), (py.None(),));
-        if next.is_err() {
+        if let Err(end) = &next {
+            let undo = unpoisoned(slot.lock()).take();
+            if let Some(undo) = undo.filter(|_| end.is_instance_of::<PyStopIteration>(py)) {
+                undo.keep();
+            }
             self.put(py, State::Over)?;
         }
         Ok(next?.unbind())
@@ -185,7 +193,7 @@ impl Operation {
         tb: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         match self.take(py)? {
-            State::Waiting(iterator) => {
+            State::Waiting(iterator, _) => {
                 let next = match (val, tb) {
                     (None, _) => iterator.call_method1(py, intern!(py, "throw"), (typ,)),
                     (val, tb) => iterator.call_method1(py, intern!(py, "throw"), (typ, val, tb)),
@@ -201,7 +209,7 @@ impl Operation {
 
     /// Gives it up.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        if let State::Waiting(iterator) = self.take(py)? {
+        if let State::Waiting(iterator, _) = self.take(py)? {
             iterator.call_method0(py, intern!(py, "close"))?;
         }
         self.put(py, State::Over)

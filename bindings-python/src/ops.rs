@@ -16,6 +16,7 @@ use discovery::{
 use foldhash::fast::RandomState;
 use pyo3::{prelude::*, sync::MutexExt};
 use tokio::time::sleep;
+use tracing::debug;
 
 use crate::{
     arguments::Asking,
@@ -25,7 +26,7 @@ use crate::{
     instance::ServiceInstance,
     runtime,
     snapshot::Snapshot,
-    step::Step,
+    step::{Step, Undo},
     values,
 };
 
@@ -166,11 +167,28 @@ impl Shared {
             };
             this.owner(&id)?.register(registration).await?;
             claim.keep();
-            Ok(id)
+            // The caller may be gone, and then nobody knows of it.
+            let undo = before.is_none().then(|| {
+                let (this, id) = (this.clone(), id.clone());
+                Undo::new(move || this.forget(id))
+            });
+            Ok((id, undo))
         };
-        Step::later(work, |py, id: String| {
+        Step::undoable(work, |py, id: String| {
             Ok(id.into_pyobject(py)?.into_any().unbind())
         })
+    }
+
+    /// Withdraws in the background what nobody knows of.
+    fn forget(self: Arc<Self>, id: String) {
+        let tasks = self.tasks.clone();
+        tasks.spawn(async move {
+            let withdrawn = async { self.owner(&id)?.deregister(&id.parse()?).await };
+            if let Err(error) = withdrawn.await {
+                debug!(%error, id, "a cancelled registration is withdrawn in the background");
+            }
+            unpoisoned(self.ids.lock()).remove(&id);
+        });
     }
 
     pub(crate) fn deregister(self: &Arc<Self>, id: InstanceId) -> Step {

@@ -19,7 +19,7 @@ use crate::{
     instance::ServiceInstance,
     operation::Operation,
     ops::Owner,
-    step::Step,
+    step::{Answer, Step},
     watch::{AsyncWatch, Watch, Watching},
 };
 
@@ -346,14 +346,14 @@ impl AsyncCall {
         };
         let this = this.clone().unbind();
         Ok(Step::Later(Box::pin(async move {
-            let answer = work.await;
-            let keep: crate::step::Answer = Box::new(move |py| {
-                let call = answer(py)?;
+            let Answer { make, undo } = work.await;
+            let make = Box::new(move |py: Python<'_>| {
+                let call = make(py)?;
                 let kept = call.bind(py).cast::<Call>()?.clone().unbind();
                 *unpoisoned(this.get().call.lock_py_attached(py)) = Some(kept);
                 Ok(call)
             });
-            keep
+            Answer { make, undo }
         }))
         .coroutine())
     }

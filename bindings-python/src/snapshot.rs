@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use discovery::{Freshness, Instance, ServiceName, Snapshot as Seen, Source, Target};
 use pyo3::{
-    exceptions::{PyIndexError, PyValueError},
+    exceptions::{PyIndexError, PyOverflowError, PyValueError},
     prelude::*,
     sync::PyOnceLock,
     types::{PyDict, PyIterator, PySlice, PyTuple},
@@ -206,7 +206,10 @@ impl Snapshot {
         if index.is_instance_of::<PySlice>() {
             return self.all(py)?.as_any().get_item(index);
         }
-        let index: isize = index.extract()?;
+        let index: isize = match index.extract::<isize>() {
+            Err(error) if error.is_instance_of::<PyOverflowError>(index.py()) => isize::MAX,
+            index => index?,
+        };
         let len = self.objects.len();
         let place = if index < 0 {
             len.checked_add_signed(index)

@@ -7,8 +7,36 @@ use pyo3::prelude::*;
 
 use crate::{errors::OrRaise, operation::Operation, runtime};
 
-/// What an operation ended with, to be made into an object in the interpreter.
-pub(crate) type Answer = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
+/// Makes what an operation ended with into an object, in the interpreter.
+pub(crate) type Make = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
+
+/// What takes an operation back whose answer reached nobody, because the caller was cancelled meanwhile. Runs when dropped.
+pub(crate) struct Undo(Option<Box<dyn FnOnce() + Send>>);
+
+impl Undo {
+    pub(crate) fn new(undo: impl FnOnce() + Send + 'static) -> Self {
+        Self(Some(Box::new(undo)))
+    }
+
+    /// The answer has arrived.
+    pub(crate) fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        if let Some(undo) = self.0.take() {
+            undo();
+        }
+    }
+}
+
+/// What an operation ended with.
+pub(crate) struct Answer {
+    pub(crate) make: Make,
+    pub(crate) undo: Option<Undo>,
+}
 
 /// Work for the runtime.
 pub(crate) type Work = Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -25,10 +53,21 @@ impl Step {
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
         then: impl FnOnce(Python<'_>, T) -> PyResult<Py<PyAny>> + Send + 'static,
     ) -> Self {
+        Self::undoable(async move { work.await.map(|value| (value, None)) }, then)
+    }
+
+    /// As [`Self::later`], for work that can be taken back.
+    pub(crate) fn undoable<T: Send + 'static>(
+        work: impl Future<Output = Result<(T, Option<Undo>), Error>> + Send + 'static,
+        then: impl FnOnce(Python<'_>, T) -> PyResult<Py<PyAny>> + Send + 'static,
+    ) -> Self {
         Self::Later(Box::pin(async move {
-            let result = work.await;
-            let answer: Answer = Box::new(move |py| result.or_raise(py).and_then(|value| then(py, value)));
-            answer
+            let (result, undo) = match work.await {
+                Ok((value, undo)) => (Ok(value), undo),
+                Err(error) => (Err(error), None),
+            };
+            let make: Make = Box::new(move |py| result.or_raise(py).and_then(|value| then(py, value)));
+            Answer { make, undo }
         }))
     }
 
@@ -41,7 +80,14 @@ impl Step {
     pub(crate) fn wait(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         match self {
             Self::Now(value) => Ok(value),
-            Self::Later(work) => runtime::wait(py, work)?(py),
+            Self::Later(work) => {
+                let Answer { make, undo } = runtime::wait(py, work)?;
+                let value = make(py)?;
+                if let Some(undo) = undo {
+                    undo.keep();
+                }
+                Ok(value)
+            }
         }
     }
 
