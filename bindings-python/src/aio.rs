@@ -145,10 +145,10 @@ impl AsyncServiceRegistry {
             max_stale,
         };
         let shared = self.0.get(py)?;
-        if asking.is_plain() {
-            if let Some(kept) = shared.kept(py, name) {
-                return Ok(Step::Now(kept.into_any()).coroutine());
-            }
+        if asking.is_plain()
+            && let Some(kept) = shared.kept(py, name)
+        {
+            return Ok(Step::Now(kept.into_any()).coroutine());
         }
         Ok(shared.handle(py, name, asking, None)?.snapshot(py)?.coroutine())
     }
@@ -164,10 +164,10 @@ impl AsyncServiceRegistry {
     ) -> PyResult<Operation> {
         let shared = self.0.get(py)?;
         refuse_key(py, key)?;
-        if strategy.is_none() {
-            if let Some(object) = shared.pick_kept(py, name) {
-                return Ok(Step::Now(object.into_any()).coroutine());
-            }
+        if strategy.is_none()
+            && let Some(object) = shared.pick_kept(py, name)
+        {
+            return Ok(Step::Now(object.into_any()).coroutine());
         }
         Ok(shared
             .handle(py, name, Asking::plain(), strategy)?

@@ -114,12 +114,12 @@ fn text_only(what: &str) -> PyErr {
 /// A check: a URL, or a dict with `http` or `tcp` and its options. The first unnamed one keeps the plain name of its kind.
 fn check(given: &Bound<'_, PyAny>, index: usize) -> PyResult<Check> {
     let py = given.py();
-    let numbered = |check: Check| match index {
-        0 => check,
-        _ => {
-            let name = format!("{}-{}", check.name, index + 1);
-            check.named(name)
+    let numbered = |check: Check| {
+        if index == 0 {
+            return check;
         }
+        let name = format!("{}-{}", check.name, index + 1);
+        check.named(name)
     };
     if let Ok(url) = given.cast::<PyString>() {
         let url = url.to_string();

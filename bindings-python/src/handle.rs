@@ -157,13 +157,13 @@ impl Handle {
             return Ok(Step::Now(object.into_any()));
         }
         let this = self.clone();
-        Ok(self.ready(move |py, ()| match this.pick_now(py)? {
-            Some(object) => Ok(object.into_any()),
-            // It says why; or the instance that came meanwhile.
-            None => {
-                let picked = this.service.acquire().or_raise(py)?;
-                Ok(Py::new(py, ServiceInstance::of(picked.instance().clone()))?.into_any())
+        Ok(self.ready(move |py, ()| {
+            if let Some(object) = this.pick_now(py)? {
+                return Ok(object.into_any());
             }
+            // It says why; or the instance that came meanwhile.
+            let picked = this.service.acquire().or_raise(py)?;
+            Ok(Py::new(py, ServiceInstance::of(picked.instance().clone()))?.into_any())
         }))
     }
 
@@ -185,13 +185,13 @@ impl Handle {
             return Ok(Step::Now(picked));
         }
         let this = self.clone();
-        Ok(self.ready(move |py, ()| match many(&this, py, count)? {
-            Some(picked) => Ok(picked),
-            None => {
-                this.service.acquire().or_raise(py)?;
-                let gone = Error::new(discovery::ErrorKind::Unavailable, "the instances change too fast");
-                Err(gone).or_raise(py)
+        Ok(self.ready(move |py, ()| {
+            if let Some(picked) = many(&this, py, count)? {
+                return Ok(picked);
             }
+            this.service.acquire().or_raise(py)?;
+            let gone = Error::new(discovery::ErrorKind::Unavailable, "the instances change too fast");
+            Err(gone).or_raise(py)
         }))
     }
 

@@ -4,6 +4,19 @@
 //! [`aio`] hands out a coroutine. What is picked comes from [`handle`], which keeps one Python object for each instance beside
 //! the library's own view, so that a pick neither waits nor allocates nor lets go of the interpreter.
 
+#![expect(
+    clippy::doc_markdown,
+    reason = "docstrings are read by Python programmers, in Python's style"
+)]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "arguments come from Python by value"
+)]
+#![expect(
+    clippy::used_underscore_binding,
+    reason = "arguments that Python code is not to use have an underscore"
+)]
+
 mod aio;
 mod arguments;
 mod config;

@@ -5,7 +5,7 @@
 
 use std::{
     mem,
-    sync::{Arc, Mutex, atomic::AtomicBool, atomic::Ordering},
+    sync::{Arc, Mutex},
 };
 
 use pyo3::{
@@ -81,7 +81,6 @@ fn start(py: Python<'_>, work: Work, slot: Slot) -> PyResult<Bound<'_, PyAny>> {
     });
     let canceller = Canceller {
         task: Local::new(task.abort_handle()),
-        over: AtomicBool::new(false),
     };
     future.call_method1(intern!(py, "add_done_callback"), (canceller,))?;
     future.call_method0(intern!(py, "__await__"))
@@ -125,7 +124,6 @@ impl Settle {
 #[pyclass(frozen)]
 struct Canceller {
     task: Local<AbortHandle>,
-    over: AtomicBool,
 }
 
 #[pymethods]
@@ -134,10 +132,8 @@ impl Canceller {
         let cancelled = future
             .call_method0(intern!(future.py(), "cancelled"))?
             .is_truthy()?;
-        if cancelled && !self.over.swap(true, Ordering::Relaxed) {
-            if let Some(task) = self.task.try_get() {
-                task.abort();
-            }
+        if cancelled && let Some(task) = self.task.try_get() {
+            task.abort();
         }
         Ok(())
     }

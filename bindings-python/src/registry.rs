@@ -208,10 +208,10 @@ impl ServiceRegistry {
             max_stale,
         };
         let shared = self.0.get(py)?;
-        if asking.is_plain() {
-            if let Some(kept) = shared.kept(py, name) {
-                return Ok(kept.into_any());
-            }
+        if asking.is_plain()
+            && let Some(kept) = shared.kept(py, name)
+        {
+            return Ok(kept.into_any());
         }
         shared.handle(py, name, asking, None)?.snapshot(py)?.wait(py)
     }
@@ -235,10 +235,10 @@ impl ServiceRegistry {
     ) -> PyResult<Py<PyAny>> {
         let shared = self.0.get(py)?;
         refuse_key(py, key)?;
-        if strategy.is_none() {
-            if let Some(object) = shared.pick_kept(py, name) {
-                return Ok(object.into_any());
-            }
+        if strategy.is_none()
+            && let Some(object) = shared.pick_kept(py, name)
+        {
+            return Ok(object.into_any());
         }
         shared
             .handle(py, name, Asking::plain(), strategy)?

@@ -133,7 +133,7 @@ impl AsyncWatch {
             .coroutine())
     }
 
-    fn __aenter__<'py>(this: Bound<'py, Self>) -> Operation {
+    fn __aenter__(this: Bound<'_, Self>) -> Operation {
         Step::Now(this.into_any().unbind()).coroutine()
     }
 
