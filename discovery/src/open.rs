@@ -142,17 +142,7 @@ impl Client {
     /// # Errors
     /// As [`Self::from_uri`] and [`Self::from_config`]; `ConfigInvalid` when nothing names a backend.
     pub fn from_env() -> Result<Self> {
-        match env::var("DISCOVERY_URI") {
-            Ok(uri) if !uri.is_empty() => Self::from_uri(&uri),
-            _ => match default_paths(|name| env::var_os(name))
-                .into_iter()
-                .find(|path| path.is_file())
-            {
-                Some(path) => Self::from_config(path),
-                None => Err(Error::new(ErrorKind::ConfigInvalid, "nothing names a backend")
-                    .with_hint("set DISCOVERY_URI, for example to memory://, or write a discovery.yaml")),
-            },
-        }
+        builder_from_env()?.build()
     }
 }
 
@@ -192,6 +182,24 @@ pub fn builder_from_config(path: impl AsRef<Path>) -> Result<ClientBuilder> {
                 .with_context("blocks", named.join(", "))
                 .with_hint("keep one of them"),
         ),
+    }
+}
+
+/// As [`Client::from_env`], to be configured further.
+///
+/// # Errors
+/// As [`Client::from_env`].
+pub fn builder_from_env() -> Result<ClientBuilder> {
+    match env::var("DISCOVERY_URI") {
+        Ok(uri) if !uri.is_empty() => builder_from_uri(&uri),
+        _ => match default_paths(|name| env::var_os(name))
+            .into_iter()
+            .find(|path| path.is_file())
+        {
+            Some(path) => builder_from_config(path),
+            None => Err(Error::new(ErrorKind::ConfigInvalid, "nothing names a backend")
+                .with_hint("set DISCOVERY_URI, for example to memory://, or write a discovery.yaml")),
+        },
     }
 }
 
