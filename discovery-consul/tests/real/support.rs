@@ -198,6 +198,8 @@ pub(crate) fn ports(view: &Snapshot) -> Vec<u16> {
 pub(crate) struct Views {
     pub(crate) service: Service,
     pub(crate) changes: Subscription,
+    /// The last state it was seen in.
+    last: Option<Snapshot>,
 }
 
 impl Views {
@@ -207,6 +209,7 @@ impl Views {
         let mut views = Self {
             changes: service.subscribe(),
             service,
+            last: None,
         };
         views.live(ports, PATIENCE).await;
         views
@@ -229,23 +232,19 @@ impl Views {
         patience: Duration,
         good: impl Fn(&Snapshot) -> bool,
     ) -> Snapshot {
-        let mut last = None;
         let wait = async {
             loop {
-                let view = self.changes.next().await.unwrap();
-                if good(&view) {
-                    return view;
+                if let Some(view) = &self.last {
+                    if good(view) {
+                        return view.clone();
+                    }
+                    shows(view, kept);
                 }
-                let shown = ports(&view);
-                assert!(
-                    kept.iter().all(|port| shown.contains(port)),
-                    "{kept:?} are gone: {view:?}"
-                );
-                last = Some(view);
+                self.last = Some(self.changes.next().await.unwrap());
             }
         };
         let Ok(view) = timeout(patience, wait).await else {
-            panic!("waited in vain for {what}; last seen: {last:?}");
+            panic!("waited in vain for {what}; last seen: {:?}", self.last);
         };
         view
     }
@@ -275,12 +274,19 @@ impl Views {
             tokio::select! {
                 biased;
                 view = self.changes.next() => {
-                    let view = view.unwrap();
-                    let shown = ports(&view);
-                    assert!(kept.iter().all(|port| shown.contains(port)), "{kept:?} are gone: {view:?}");
+                    shows(self.last.insert(view.unwrap()), kept);
                 }
                 done = &mut work => return done,
             }
         }
     }
+}
+
+#[track_caller]
+fn shows(view: &Snapshot, kept: &[u16]) {
+    let shown = ports(view);
+    assert!(
+        kept.iter().all(|port| shown.contains(port)),
+        "{kept:?} are gone: {view:?}"
+    );
 }

@@ -36,8 +36,16 @@ pub(crate) async fn c_42_tls_and_client_certificates(setup: Setup) {
         config.tls.key_file = Some(stranger.client_key());
     })
     .await;
-    for refused in [wrong_name, other_authority, no_certificate, strange_certificate] {
+    for refused in [wrong_name, other_authority] {
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConfigInvalid);
+    }
+    // With TLS 1.3 the server objects after the handshake, and its alert may be lost when it resets the connection.
+    for refused in [no_certificate, strange_certificate] {
+        let kind = refused.unwrap_err().kind();
+        assert!(
+            matches!(kind, ErrorKind::ConfigInvalid | ErrorKind::Unavailable),
+            "{kind}"
+        );
     }
 }
 
