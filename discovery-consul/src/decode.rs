@@ -12,7 +12,7 @@ use crate::{
 
 /// What is expected, for errors.
 const WHAT: &str = "the instances of a service";
-/// How many elements that are gone are skipped to find one that is known.
+/// How many elements may be gone before one that is read is no longer recognised.
 const AHEAD: usize = 8;
 
 /// Reads answers to the same question, one after the other.
@@ -66,17 +66,27 @@ impl Decoder {
                 at = expect(body, at, b',')?;
             }
             at = expect(body, at, b'{')? - 1;
-            let mut ahead = next..self.known.len().min(next + AHEAD);
-            let (length, instance) = if let Some(i) = ahead.find(|i| self.is_at(*i, &body[at..])) {
-                next = i + 1;
-                (self.known[i].0.len(), self.known[i].1.clone())
-            } else {
-                let before = self.known.get(next).map(|(_, instance)| instance);
-                let like = before.or(now.last().map(|(_, instance)| instance));
-                let (length, instance) = self.element(&text[at..], like)?;
-                // Another state of the same; one that is new leaves those known where they are.
-                next += usize::from(before.is_some_and(|before| before.key == instance.key));
-                (length, Arc::new(instance))
+            let before = self.known.get(next);
+            let (length, instance) = match before.filter(|(range, _)| self.is_at(range, &body[at..])) {
+                Some((range, instance)) => {
+                    next += 1;
+                    (range.len(), instance.clone())
+                }
+                None => {
+                    let like = before.map(|(_, one)| one).or(now.last().map(|(_, one)| one));
+                    let (length, instance) = self.element(&text[at..], like)?;
+                    // One that is known, maybe after some that are gone; one that is new leaves those known where they are.
+                    let ahead = self.known.iter().enumerate().skip(next).take(AHEAD);
+                    let mut ahead = ahead.filter(|(_, (_, one))| one.key == instance.key);
+                    match ahead.next() {
+                        Some((i, (range, one))) => {
+                            next = i + 1;
+                            let same = self.is_at(range, &body[at..]);
+                            (length, if same { one.clone() } else { Arc::new(instance) })
+                        }
+                        None => (length, Arc::new(instance)),
+                    }
+                }
             };
             now.push((at..at + length, instance));
             at += length;
@@ -100,8 +110,8 @@ impl Decoder {
     }
 
     /// Whether `rest` starts with a known element. An object ends where it ends, so what follows does not matter.
-    fn is_at(&self, i: usize, rest: &[u8]) -> bool {
-        rest.starts_with(&self.body[self.known[i].0.clone()])
+    fn is_at(&self, known: &Range<usize>, rest: &[u8]) -> bool {
+        rest.starts_with(&self.body[known.clone()])
     }
 }
 
