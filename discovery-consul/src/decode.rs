@@ -67,25 +67,22 @@ impl Decoder {
             }
             at = expect(body, at, b'{')? - 1;
             let before = self.known.get(next);
-            let (length, instance) = match before.filter(|(range, _)| self.is_at(range, &body[at..])) {
-                Some((range, instance)) => {
-                    next += 1;
-                    (range.len(), instance.clone())
-                }
-                None => {
-                    let like = before.map(|(_, one)| one).or(now.last().map(|(_, one)| one));
-                    let (length, instance) = self.element(&text[at..], like)?;
-                    // One that is known, maybe after some that are gone; one that is new leaves those known where they are.
-                    let ahead = self.known.iter().enumerate().skip(next).take(AHEAD);
-                    let mut ahead = ahead.filter(|(_, (_, one))| one.key == instance.key);
-                    match ahead.next() {
-                        Some((i, (range, one))) => {
-                            next = i + 1;
-                            let same = self.is_at(range, &body[at..]);
-                            (length, if same { one.clone() } else { Arc::new(instance) })
-                        }
-                        None => (length, Arc::new(instance)),
+            let known = before.filter(|(range, _)| self.is_at(range, &body[at..]));
+            let (length, instance) = if let Some((range, instance)) = known {
+                next += 1;
+                (range.len(), instance.clone())
+            } else {
+                let like = before.or(now.last()).map(|(_, instance)| &**instance);
+                let (length, instance) = self.element(&text[at..], like)?;
+                match self.recognise(&instance, next) {
+                    Some(i) => {
+                        next = i + 1;
+                        let (range, known) = &self.known[i];
+                        let same = self.is_at(range, &body[at..]);
+                        (length, if same { known.clone() } else { Arc::new(instance) })
                     }
+                    // One that is new leaves those known where they are.
+                    None => (length, Arc::new(instance)),
                 }
             };
             now.push((at..at + length, instance));
@@ -99,14 +96,22 @@ impl Decoder {
     }
 
     /// Reads the element that `text` starts with; answers its length as well.
-    fn element(&self, text: &str, like: Option<&Arc<Instance>>) -> Result<(usize, Instance)> {
+    fn element(&self, text: &str, like: Option<&Instance>) -> Result<(usize, Instance)> {
         let mut one = serde_json::Deserializer::from_str(text).into_iter();
         let entry: wire::ServiceEntry<Text<'_>> = one
             .next()
             .ok_or_else(|| unreadable(0))?
             .map_err(|failed| error::of_body(failed, WHAT))?;
-        let instance = convert::instance_like(entry, self.with_checks, like.map(|like| &**like));
+        let instance = convert::instance_like(entry, self.with_checks, like);
         Ok((one.byte_offset(), instance))
+    }
+
+    /// Where an instance is among those known, maybe in another state, from `next` on: some may be gone.
+    fn recognise(&self, instance: &Instance, next: usize) -> Option<usize> {
+        let mut ahead = self.known.iter().enumerate().skip(next).take(AHEAD);
+        ahead
+            .find(|(_, (_, known))| known.key == instance.key)
+            .map(|(i, _)| i)
     }
 
     /// Whether `rest` starts with a known element. An object ends where it ends, so what follows does not matter.
