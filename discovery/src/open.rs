@@ -153,7 +153,7 @@ impl Client {
 pub fn builder_from_uri(uri: &str) -> Result<ClientBuilder> {
     let parsed = parse_uri(uri)?;
     let loaded = loader().env(env::vars_os())?.uri(&parsed)?;
-    builder(&loaded, &parsed.scheme)
+    builder_from(&loaded, &parsed.scheme)
 }
 
 /// As [`Client::from_config`], to be configured further.
@@ -173,7 +173,7 @@ pub fn builder_from_config(path: impl AsRef<Path>) -> Result<ClientBuilder> {
         named = backends(&loaded);
     }
     match named[..] {
-        [backend] => builder(&loaded, backend),
+        [backend] => builder_from(&loaded, backend),
         [] => Err(Error::new(ErrorKind::ConfigInvalid, "no backend is configured")
             .with_context("file", path.as_ref().display().to_string())
             .with_hint(format!("add a block for one of: {}", BACKENDS.join(", ")))),
@@ -224,7 +224,7 @@ pub fn builder_for<'a>(
             None => loader.set(path, value)?,
         };
     }
-    builder(&loader, block)
+    builder_from(&loader, block)
 }
 
 /// Every setting in force when this file is loaded, with where it came from; secrets are masked.
@@ -235,12 +235,22 @@ pub fn explain(path: impl AsRef<Path>) -> Result<Vec<Setting>> {
     Ok(loader().file(path)?.env(env::vars_os())?.explain())
 }
 
-fn loader() -> Loader {
+/// The blocks of the backends built in: what [`builder_from`] takes as `backend`.
+pub fn backends() -> &'static [&'static str] {
+    BACKENDS
+}
+
+/// A loader that knows every block, for programs that put settings together in ways of their own.
+pub fn loader() -> Loader {
     Loader::new(KNOWN).reserve(RESERVED)
 }
 
-/// The one path from settings to a client, whatever way they came.
-fn builder(loaded: &Loader, backend: &str) -> Result<ClientBuilder> {
+/// A client of the backend whose block is `backend`, as `loaded` says: the one path from settings to a client, whatever way
+/// they came.
+///
+/// # Errors
+/// As [`Client::from_config`].
+pub fn builder_from(loaded: &Loader, backend: &str) -> Result<ClientBuilder> {
     let client: ClientConfig = loaded.block("client")?;
     let mut builder = Client::builder(connect(loaded, backend)?);
     if loaded.blocks().contains(&"high_availability") {
