@@ -8,11 +8,15 @@ use std::{
 
 use discovery_core::{
     Backend, Error, ErrorKind, Result,
-    config::{EnvVar, HighAvailability, KnownBlock, Loader, Setting, default_paths, duration, parse_uri},
+    config::{
+        AclPolicies, ConnectIntentions, DatacenterFederation, DiscoveryMetrics, DynamicConfiguration, EnvVar,
+        HealthCheckSets, HighAvailability, KnownBlock, Loader, ServiceDefinition, Setting, SidecarProxies,
+        default_paths, duration, parse_uri,
+    },
     memory::{MemoryConfig, MemoryStore},
     pick::strategy_named,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tracing::warn;
 
@@ -35,6 +39,14 @@ const CONSUL_BLOCK: KnownBlock = KnownBlock::missing_feature(CONSUL, CONSUL);
 const KNOWN: &[KnownBlock] = &[
     ClientConfig::BLOCK,
     HighAvailability::BLOCK,
+    ServiceDefinition::BLOCK,
+    HealthCheckSets::BLOCK,
+    DatacenterFederation::BLOCK,
+    ConnectIntentions::BLOCK,
+    SidecarProxies::BLOCK,
+    DynamicConfiguration::BLOCK,
+    DiscoveryMetrics::BLOCK,
+    AclPolicies::BLOCK,
     MemoryConfig::BLOCK,
     CONSUL_BLOCK,
     KnownBlock::missing_feature("etcd", "etcd"),
@@ -43,6 +55,23 @@ const KNOWN: &[KnownBlock] = &[
     KnownBlock::missing_feature("dns_discovery", "dns"),
     KnownBlock::missing_feature("local", "local"),
 ];
+
+/// Blocks that are loaded and validated, but not acted on in this release, each with what validates it.
+const LATER: &[(&str, Validate)] = &[
+    ("health_checks", valid::<HealthCheckSets>),
+    ("datacenter_federation", valid::<DatacenterFederation>),
+    ("connect_intentions", valid::<ConnectIntentions>),
+    ("sidecar_proxies", valid::<SidecarProxies>),
+    ("dynamic_configuration", valid::<DynamicConfiguration>),
+    ("discovery_metrics", valid::<DiscoveryMetrics>),
+    ("acl_policies", valid::<AclPolicies>),
+];
+
+type Validate = fn(&Loader, &str) -> Result<()>;
+
+fn valid<T: DeserializeOwned>(loaded: &Loader, name: &str) -> Result<()> {
+    loaded.block::<T>(name).map(drop)
+}
 
 /// Environment variables that are ours but set no field.
 const RESERVED: &[&str] = &[
@@ -253,14 +282,30 @@ pub fn loader() -> Loader {
 pub fn builder_from(loaded: &Loader, backend: &str) -> Result<ClientBuilder> {
     let client: ClientConfig = loaded.block("client")?;
     let mut builder = Client::builder(connect(loaded, backend)?);
-    if loaded.blocks().contains(&"high_availability") {
+    let blocks = loaded.blocks();
+    let mut later = Vec::new();
+    if blocks.contains(&"high_availability") {
         let block: HighAvailability = loaded.block("high_availability")?;
         builder = builder.high_availability(&block)?;
-        warn!(
-            "loaded, but not acted on in this release: high_availability.discovery.failover_mechanisms, \
-             high_availability.health_checks.check_intervals and timeout_configuration, \
-             high_availability.service_registration.register_on_startup"
-        );
+        later.extend([
+            "high_availability.discovery.failover_mechanisms",
+            "high_availability.health_checks.check_intervals",
+            "high_availability.health_checks.timeout_configuration",
+            "high_availability.service_registration.register_on_startup",
+        ]);
+    }
+    if blocks.contains(&"service_definition") {
+        let definition: ServiceDefinition = loaded.block("service_definition")?;
+        later.extend(definition.connect.map(|_| "service_definition.connect"));
+    }
+    for (name, validate) in LATER {
+        if blocks.contains(name) {
+            validate(loaded, name)?;
+            later.push(name);
+        }
+    }
+    if !later.is_empty() {
+        warn!("loaded, but not acted on in this release: {}", later.join(", "));
     }
     builder = builder.timeout(client.timeout).linger(client.linger);
     if let Some(max_stale) = client.max_stale {
