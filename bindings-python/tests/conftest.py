@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TypeVar
 
@@ -88,13 +91,13 @@ class Consul:
             return False
 
 
-@pytest.fixture(scope="session", params=["OLD", "NEW"])
-def consul(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consul]:
-    """A real agent, of the oldest and of the newest version supported."""
-    binary = os.environ.get(f"DISCOVERY_CONSUL_{request.param}")
-    assert binary, f"DISCOVERY_CONSUL_{request.param} names no Consul: see scripts/servers --help"
-    home: Path = tmp_path_factory.mktemp("consul")
-    http, server, lan, wan = _free_ports(4)
+@contextlib.contextmanager
+def running_consul(age: str, home: Path, http: int | None = None) -> Iterator[Consul]:
+    """A real agent of the oldest or of the newest version supported, while in use."""
+    binary = os.environ.get(f"DISCOVERY_CONSUL_{age}")
+    assert binary, f"DISCOVERY_CONSUL_{age} names no Consul: see scripts/servers --help"
+    free, server, lan, wan = _free_ports(4)
+    http = http or free
     settings = {
         "data_dir": str(home / "data"),
         "bind_addr": "127.0.0.1",
@@ -106,7 +109,7 @@ def consul(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         "ports": {"http": http, "server": server, "serf_lan": lan, "serf_wan": wan, "dns": -1, "grpc": -1},
         "performance": {"raft_multiplier": 1},
     }
-    if request.param == "NEW":
+    if age == "NEW":
         settings["ports"] = {**settings["ports"], "grpc_tls": -1}  # type: ignore[dict-item]
     (home / "consul.json").write_text(json.dumps(settings))
     with open(home / "log", "wb") as log:
@@ -129,3 +132,28 @@ def consul(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+@pytest.fixture(scope="session", params=["OLD", "NEW"])
+def consul(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consul]:
+    """A real agent, of the oldest and of the newest version supported."""
+    with running_consul(request.param, tmp_path_factory.mktemp("consul")) as agent:
+        yield agent
+
+
+class _Healthy(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def healthy_server(address: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
+    """An HTTP server that answers 200 to everything, while in use; gives its port."""
+    with ThreadingHTTPServer((address, port), _Healthy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
 import pytest
-from conftest import Consul, eventually
+from conftest import Consul, eventually, healthy_server
 
 from system_control.discovery import AsyncServiceRegistry, ServiceRegistry
 
 
-class Healthy(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 def test_registers_with_a_check_and_discovers(consul: Consul) -> None:
-    server = HTTPServer(("127.0.0.1", 0), Healthy)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    port = server.server_port
-    try:
+    with healthy_server() as port:
         with ServiceRegistry(backend="consul", endpoints=consul.address) as registry:
             id = registry.register(
                 name="api",
@@ -45,9 +30,6 @@ def test_registers_with_a_check_and_discovers(consul: Consul) -> None:
             entry = registry.config.get("python/key")
             assert entry is not None and entry.text == "größe"
         assert consul.get("/v1/catalog/service/api") == []
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.mark.parametrize("consul", ["NEW"], indirect=True)
