@@ -66,7 +66,7 @@ async def aregistry(uri: str) -> AsyncIterator[AsyncServiceRegistry]:
         yield registry
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports: list[int] = [s.getsockname()[1] for s in sockets]
     for s in sockets:
@@ -96,7 +96,7 @@ def running_consul(age: str, home: Path, http: int | None = None) -> Iterator[Co
     """A real agent of the oldest or of the newest version supported, while in use."""
     binary = os.environ.get(f"DISCOVERY_CONSUL_{age}")
     assert binary, f"DISCOVERY_CONSUL_{age} names no Consul: see scripts/servers --help"
-    free, server, lan, wan = _free_ports(4)
+    free, server, lan, wan = free_ports(4)
     http = http or free
     settings = {
         "data_dir": str(home / "data"),
