@@ -1,16 +1,11 @@
 //! A thread that runs errands in the interpreter, so that no thread of the runtime ever waits for it: a program that keeps
 //! the interpreter busy must not hold up heartbeats.
 
-use std::{
-    mem,
-    sync::{Mutex, mpsc},
-    thread,
-    time::Duration,
-};
+use std::{sync::mpsc, thread, time::Duration};
 
 use pyo3::{prelude::*, sync::MutexExt};
 
-use crate::errors::unpoisoned;
+use crate::{errors::unpoisoned, fork::Global};
 
 /// What is to be done in the interpreter.
 pub(crate) type Errand = Box<dyn FnOnce(Python<'_>) + Send>;
@@ -56,11 +51,12 @@ impl Courier {
 const ANSWERS: usize = 1024;
 
 /// Brings answers to event loops.
-static ANSWERING: Mutex<Option<Courier>> = Mutex::new(None);
+static ANSWERING: Global<Option<Courier>> = Global::new();
 
 /// Where answers to event loops are handed in.
 pub(crate) fn answers(py: Python<'_>) -> PyResult<mpsc::SyncSender<Errand>> {
-    let mut slot = unpoisoned(ANSWERING.lock_py_attached(py));
+    let slot = ANSWERING.get();
+    let mut slot = unpoisoned(slot.lock_py_attached(py));
     if slot.is_none() {
         *slot = Some(Courier::start("discovery-asyncio", ANSWERS)?);
     }
@@ -70,12 +66,13 @@ pub(crate) fn answers(py: Python<'_>) -> PyResult<mpsc::SyncSender<Errand>> {
 }
 
 pub(crate) fn end(py: Python<'_>) {
-    let courier = unpoisoned(ANSWERING.lock_py_attached(py)).take();
+    let courier = unpoisoned(ANSWERING.get().lock_py_attached(py)).take();
     if let Some(courier) = courier {
         courier.end(py);
     }
 }
 
-pub(crate) fn forget(py: Python<'_>) {
-    mem::forget(unpoisoned(ANSWERING.lock_py_attached(py)).take());
+/// In the child of a fork: the thread is not there.
+pub(crate) fn forget() {
+    ANSWERING.forget();
 }

@@ -1,29 +1,26 @@
 //! The end of the interpreter: what is still registered is withdrawn, and no thread of ours is left.
 
-use std::{
-    mem,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{mem, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use pyo3::prelude::*;
 use tracing::warn;
 
-use crate::{courier, errors::unpoisoned, logging, ops::Shared, runtime};
+use crate::{courier, errors::unpoisoned, fork::Global, logging, ops::Shared, runtime};
 
 /// How long withdrawing everything may hold up the exit.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Every client that was not closed: a registration lives as long as the process, whether or not the program kept the object.
-static OPEN: Mutex<Vec<Arc<Shared>>> = Mutex::new(Vec::new());
+static OPEN: Global<Vec<Arc<Shared>>> = Global::new();
 
 pub(crate) fn add(shared: Arc<Shared>) {
-    unpoisoned(OPEN.lock()).push(shared);
+    unpoisoned(OPEN.get().lock()).push(shared);
 }
 
 pub(crate) fn remove(shared: &Arc<Shared>) {
-    let mut open = unpoisoned(OPEN.lock());
+    let open = OPEN.get();
+    let mut open = unpoisoned(open.lock());
     let at = open.iter().position(|other| Arc::ptr_eq(other, shared));
     let removed = at.map(|at| open.swap_remove(at));
     drop(open);
@@ -33,7 +30,7 @@ pub(crate) fn remove(shared: &Arc<Shared>) {
 /// Runs from `atexit`, registered on import: so after whatever the program registered itself.
 #[pyfunction(name = "_at_exit")]
 pub(crate) fn at_exit(py: Python<'_>) {
-    let open = mem::take(&mut *unpoisoned(OPEN.lock()));
+    let open = mem::take(&mut *unpoisoned(OPEN.get().lock()));
     if !open.is_empty() {
         let all = join_all(open.iter().map(|shared| shared.close(DEADLINE)));
         // A second Ctrl-C ends the wait.
@@ -50,7 +47,6 @@ pub(crate) fn at_exit(py: Python<'_>) {
 }
 
 /// In the child of a fork: they belong to the parent.
-pub(crate) fn forget(py: Python<'_>) {
-    mem::forget(mem::take(&mut *unpoisoned(OPEN.lock())));
-    courier::forget(py);
+pub(crate) fn forget() {
+    OPEN.forget();
 }

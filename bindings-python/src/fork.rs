@@ -4,13 +4,17 @@
 
 use std::{
     mem,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc, LazyLock, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
+use arc_swap::ArcSwap;
 use discovery::{Error, ErrorKind};
 use pyo3::prelude::*;
 
-use crate::{errors, exit, logging, metrics, runtime};
+use crate::{courier, errors, exit, logging, metrics, runtime};
 
 /// How many forks lie between the first process and this one.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
@@ -58,6 +62,24 @@ impl<T> Drop for Local<T> {
     }
 }
 
+/// A static of this process, behind a lock. A child gets a new one, with a lock that no thread left behind holds.
+pub(crate) struct Global<T>(LazyLock<ArcSwap<Mutex<T>>>);
+
+impl<T: Default> Global<T> {
+    pub(crate) const fn new() -> Self {
+        Self(LazyLock::new(ArcSwap::default))
+    }
+
+    pub(crate) fn get(&self) -> Arc<Mutex<T>> {
+        self.0.load_full()
+    }
+
+    /// In the child of a fork: starts anew. What the parent had is neither locked nor dropped.
+    pub(crate) fn forget(&self) {
+        mem::forget(self.0.swap(Arc::default()));
+    }
+}
+
 #[cold]
 fn forked(py: Python<'_>) -> PyErr {
     let error = Error::new(
@@ -70,10 +92,11 @@ fn forked(py: Python<'_>) -> PyErr {
 
 /// Called in the child after every fork.
 #[pyfunction(name = "_after_fork")]
-pub(crate) fn after_fork(py: Python<'_>) {
+pub(crate) fn after_fork() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
-    runtime::forget(py);
-    exit::forget(py);
-    logging::forget(py);
+    runtime::forget();
+    exit::forget();
+    courier::forget();
+    logging::forget();
     metrics::forget();
 }

@@ -4,7 +4,6 @@ use std::{
     fmt::{self, Write as _},
     mem,
     sync::{
-        Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
         mpsc,
     },
@@ -22,6 +21,7 @@ use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt as _, regis
 use crate::{
     courier::{Courier, Errand},
     errors::unpoisoned,
+    fork::Global,
 };
 
 /// Records on their way to `logging`; what comes while it is full is counted and left out.
@@ -30,7 +30,7 @@ const ROOM: usize = 1024;
 /// The lowest of Python's levels that its logger wants, followed by every call that may block.
 static LEVEL: AtomicUsize = AtomicUsize::new(30);
 static LOST: AtomicU64 = AtomicU64::new(0);
-static COURIER: Mutex<Option<Courier>> = Mutex::new(None);
+static COURIER: Global<Option<Courier>> = Global::new();
 static SENDER: ArcSwapOption<mpsc::SyncSender<Errand>> = ArcSwapOption::const_empty();
 static LOGGER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
@@ -66,7 +66,8 @@ pub(crate) fn follow_level(py: Python<'_>) {
     if let Ok(level) = level {
         LEVEL.store(level, Relaxed);
     }
-    let mut courier = unpoisoned(COURIER.lock_py_attached(py));
+    let courier = COURIER.get();
+    let mut courier = unpoisoned(courier.lock_py_attached(py));
     if courier.is_none() {
         // Without a thread nothing is logged, and everything else works.
         *courier = Courier::start("discovery-logging", ROOM).ok();
@@ -76,16 +77,16 @@ pub(crate) fn follow_level(py: Python<'_>) {
 
 pub(crate) fn end(py: Python<'_>) {
     SENDER.store(None);
-    let courier = unpoisoned(COURIER.lock_py_attached(py)).take();
+    let courier = unpoisoned(COURIER.get().lock_py_attached(py)).take();
     if let Some(courier) = courier {
         courier.end(py);
     }
 }
 
 /// In the child of a fork: the thread is not there.
-pub(crate) fn forget(py: Python<'_>) {
+pub(crate) fn forget() {
     mem::forget(SENDER.swap(None));
-    mem::forget(unpoisoned(COURIER.lock_py_attached(py)).take());
+    COURIER.forget();
     LOST.store(0, Relaxed);
 }
 

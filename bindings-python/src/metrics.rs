@@ -3,16 +3,16 @@
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
-    mem,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
-use arc_swap::ArcSwap;
 use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use pyo3::{prelude::*, types::PyDict};
+
+use crate::{errors::unpoisoned, fork::Global};
 
 /// How many and how much: what a histogram is kept as.
 #[derive(Debug, Default)]
@@ -36,19 +36,12 @@ enum Series {
     Summary(Arc<Summary>),
 }
 
-type Store = Mutex<BTreeMap<Key, Series>>;
+static STORE: Global<BTreeMap<Key, Series>> = Global::new();
 
-#[derive(Debug)]
-struct Keeper(ArcSwap<Store>);
-
-static KEEPER: std::sync::LazyLock<Keeper> = std::sync::LazyLock::new(|| Keeper(ArcSwap::default()));
-
-impl Keeper {
-    fn series(&self, key: &Key, new: impl FnOnce() -> Series) -> Series {
-        let store = self.0.load();
-        let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-        store.entry(key.clone()).or_insert_with(new).clone()
-    }
+fn series(key: &Key, new: impl FnOnce() -> Series) -> Series {
+    let store = STORE.get();
+    let mut store = unpoisoned(store.lock());
+    store.entry(key.clone()).or_insert_with(new).clone()
 }
 
 /// What the global recorder is: the store behind it changes after a fork.
@@ -60,21 +53,21 @@ impl Recorder for Front {
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        match KEEPER.series(key, || Series::Counter(Arc::default())) {
+        match series(key, || Series::Counter(Arc::default())) {
             Series::Counter(counter) => Counter::from_arc(counter),
             _ => Counter::noop(),
         }
     }
 
     fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-        match KEEPER.series(key, || Series::Gauge(Arc::default())) {
+        match series(key, || Series::Gauge(Arc::default())) {
             Series::Gauge(gauge) => Gauge::from_arc(gauge),
             _ => Gauge::noop(),
         }
     }
 
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        match KEEPER.series(key, || Series::Summary(Arc::default())) {
+        match series(key, || Series::Summary(Arc::default())) {
             Series::Summary(summary) => Histogram::from_arc(summary),
             _ => Histogram::noop(),
         }
@@ -83,12 +76,14 @@ impl Recorder for Front {
 
 /// Makes this the recorder of the process; a second import finds it there.
 pub(crate) fn install() {
+    // Made here, where no other thread can be making it while a third one forks.
+    let _ = STORE.get();
     let _ = metrics::set_global_recorder(Front);
 }
 
-/// In the child of a fork: start from zero, without the parent's lock.
+/// In the child of a fork: start from zero.
 pub(crate) fn forget() {
-    mem::forget(KEEPER.0.swap(Arc::default()));
+    STORE.forget();
 }
 
 fn name(key: &Key, suffix: &str) -> String {
@@ -116,10 +111,7 @@ fn name(key: &Key, suffix: &str) -> String {
 ///     measured in seconds has two series: `name_count` and `name_sum`.
 #[pyfunction(name = "metrics")]
 pub(crate) fn read(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    let series = {
-        let store = KEEPER.0.load();
-        store.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    };
+    let series = unpoisoned(STORE.get().lock()).clone();
     let answer = PyDict::new(py);
     for (key, series) in &series {
         match series {

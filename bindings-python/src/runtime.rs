@@ -5,7 +5,7 @@ use std::{
     mem,
     pin::pin,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -18,7 +18,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{errors, logging};
+use crate::{errors, fork::Global, logging};
 
 /// How often a blocking call looks for signals: Ctrl-C is answered within twice that.
 const TICK: Duration = Duration::from_millis(40);
@@ -26,7 +26,7 @@ const TICK: Duration = Duration::from_millis(40);
 /// Threads that do the work: heartbeats and watches need little, and Python programs count their threads.
 const WORKERS: usize = 2;
 
-static RUNTIME: Mutex<Option<Arc<Runtime>>> = Mutex::new(None);
+static RUNTIME: Global<Option<Arc<Runtime>>> = Global::new();
 
 /// The interpreter is on its way out: nothing new may start.
 static ENDED: AtomicBool = AtomicBool::new(false);
@@ -37,7 +37,8 @@ pub(crate) fn current(py: Python<'_>) -> PyResult<Arc<Runtime>> {
         let error = Error::new(ErrorKind::Closed, "the interpreter is exiting");
         return Err(errors::raise(py, &error));
     }
-    let mut slot = errors::unpoisoned(RUNTIME.lock_py_attached(py));
+    let slot = RUNTIME.get();
+    let mut slot = errors::unpoisoned(slot.lock_py_attached(py));
     if let Some(runtime) = &*slot {
         return Ok(runtime.clone());
     }
@@ -75,7 +76,7 @@ pub(crate) fn wait<T: Send>(py: Python<'_>, future: impl Future<Output = T> + Se
 /// Ends the runtime: at exit, after every client.
 pub(crate) fn end(py: Python<'_>) {
     ENDED.store(true, Ordering::Relaxed);
-    let runtime = errors::unpoisoned(RUNTIME.lock_py_attached(py)).take();
+    let runtime = errors::unpoisoned(RUNTIME.get().lock_py_attached(py)).take();
     match runtime.map(Arc::try_unwrap) {
         None => {}
         Some(Ok(runtime)) => py.detach(|| runtime.shutdown_timeout(Duration::from_millis(500))),
@@ -85,6 +86,6 @@ pub(crate) fn end(py: Python<'_>) {
 }
 
 /// In the child of a fork: the threads are not there, and waiting for them would never end.
-pub(crate) fn forget(py: Python<'_>) {
-    mem::forget(errors::unpoisoned(RUNTIME.lock_py_attached(py)).take());
+pub(crate) fn forget() {
+    RUNTIME.forget();
 }

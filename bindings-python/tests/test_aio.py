@@ -138,3 +138,32 @@ def test_a_loop_that_ends_under_way_is_no_harm(uri: str) -> None:
 
     asyncio.run(leave())
     asyncio.run(registry.close())
+
+
+async def test_watches_configuration_values(aregistry: AsyncServiceRegistry) -> None:
+    values = aregistry.config
+    await values.set("a/b", "1")
+    seen: list[tuple[str, str | None]] = []
+    async with values.watch("a/", timeout=5) as watch:
+        async for change in watch:
+            seen.append((change.kind, change.key))
+            if change.kind == "reset":
+                assert [entry.text for entry in change.entries] == ["1"]
+                await values.set("a/b", "2")
+            elif change.kind == "set":
+                assert [entry.text for entry in change.entries] == ["2"]
+                await values.delete("a/b")
+            else:
+                break
+    assert seen == [("reset", None), ("set", "a/b"), ("delete", "a/b")]
+
+
+async def test_the_loop_turns_while_an_operation_waits(aregistry: AsyncServiceRegistry) -> None:
+    waiting = asyncio.ensure_future(aregistry.watch("api", timeout=0.3).changes().__anext__())
+    turns = 0
+    while not waiting.done():
+        await asyncio.sleep(0.005)
+        turns += 1
+    assert turns > 10
+    with pytest.raises(StopAsyncIteration):
+        await waiting

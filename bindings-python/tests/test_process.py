@@ -174,3 +174,37 @@ def test_a_worker_of_a_prefork_server_exits_cleanly() -> None:
         """
     )
     assert out == "1\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_fork_while_other_threads_are_busy_never_deadlocks() -> None:
+    # A lock that another thread holds at the fork stays locked in the child for ever.
+    out = ok(
+        """
+        import os, threading, warnings
+        warnings.simplefilter("ignore")
+        stop = threading.Event()
+        def busy(name):
+            while not stop.is_set():
+                id = r.register(name, "127.0.0.1", 1)
+                r.discover(name); r.services(); metrics()
+                r.deregister(id)
+                with ServiceRegistry("memory") as other:
+                    other.services()
+        threads = [threading.Thread(target=busy, args=(f"t{n}",)) for n in range(4)]
+        for thread in threads: thread.start()
+        for _ in range(300):
+            child = os.fork()
+            if child == 0:
+                new = ServiceRegistry("memory")
+                new.register("own", "127.0.0.1", 2)
+                assert new.pick("own").port == 2 and metrics()
+                new.close()
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        stop.set()
+        for thread in threads: thread.join()
+        print("done")
+        """
+    )
+    assert out == "done\n"

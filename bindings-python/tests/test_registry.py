@@ -6,6 +6,7 @@ import logging
 import math
 import pickle
 import threading
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -454,3 +455,15 @@ def test_threads_share_a_registry(registry: ServiceRegistry) -> None:
     for thread in threads:
         thread.join(10)
     assert not failures and not any(thread.is_alive() for thread in threads)
+
+
+def test_a_call_that_waits_leaves_the_interpreter_to_others(registry: ServiceRegistry) -> None:
+    watch = registry.watch("api", timeout=0.3)
+    assert len(next(watch)) == 0
+    turns = 0
+    thread = threading.Thread(target=lambda: next(watch, None))
+    thread.start()
+    while thread.is_alive():
+        time.sleep(0.005)
+        turns += 1
+    assert turns > 10
