@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,9 @@ OPEN = "from system_control.discovery import *\nr = ServiceRegistry('memory', en
 def ok(code: str) -> str:
     done = run(OPEN + textwrap.dedent(code))
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "", done.stderr
+    # The development mode of asyncio tells of steps over 100 ms: a busy machine, no error.
+    said = [line for line in done.stderr.splitlines() if not re.fullmatch(r"Executing <.* took [0-9.]+ seconds", line)]
+    assert said == [], done.stderr
     return done.stdout
 
 
