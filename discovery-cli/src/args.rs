@@ -142,31 +142,44 @@ pub(crate) struct Rest {
 #[derive(Debug, Args)]
 pub(crate) struct Register {
     /// The service.
-    pub(crate) name: String,
+    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    pub(crate) name: Option<String>,
     /// The IP address or host name clients connect to.
-    #[arg(long)]
-    pub(crate) address: String,
+    #[arg(long, required_unless_present = "file", conflicts_with = "file")]
+    pub(crate) address: Option<String>,
     /// The port clients connect to.
-    #[arg(long)]
-    pub(crate) port: u16,
+    #[arg(long, required_unless_present = "file", conflicts_with = "file")]
+    pub(crate) port: Option<u16>,
     /// The id of the instance. [default: NAME-ADDRESS-PORT]
-    #[arg(long, visible_alias = "service-id")]
+    #[arg(
+        long,
+        visible_alias = "service-id",
+        value_name = "ID",
+        conflicts_with = "file"
+    )]
     pub(crate) id: Option<String>,
     /// Tags, with commas between them.
-    #[arg(long, value_delimiter = ',', value_name = "A,B")]
+    #[arg(long, value_delimiter = ',', value_name = "A,B", conflicts_with = "file")]
     pub(crate) tags: Vec<String>,
     /// A pair of metadata; may be given more than once.
-    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair, conflicts_with = "file")]
     pub(crate) meta: Vec<(String, String)>,
     /// A check: http://…, https://…, tcp://host:port or grpc://host:port[/service]; may be given more than once.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", conflicts_with = "file")]
     pub(crate) health_check: Vec<String>,
     /// The time between two looks of each check.
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s", conflicts_with = "file")]
     pub(crate) interval: Duration,
     /// Its weight beside other instances.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, conflicts_with = "file")]
     pub(crate) weight: u16,
+    /// A file with a `service_definition`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// What `{{ .NAME }}` in the file stands for; else the environment variable of that name in capitals does. Known
+    /// without: `hostname`, `host_ip`, and `instance_id`, which is the host's name.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair, requires = "file")]
+    pub(crate) set: Vec<(String, String)>,
     /// How long it outlives its last heartbeat. [default: until it is deregistered, where the registry can]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) ttl: Option<Duration>,

@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod debug;
+mod definition;
 mod find;
 mod health;
 mod pick;

@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     args::{Format, Global, One, Register},
-    commands::{one, with},
+    commands::{definition, one, with},
     fault::Fault,
     open::Chosen,
     show,
@@ -19,7 +19,7 @@ const FAREWELL: Duration = Duration::from_secs(10);
 pub(super) async fn register(global: &Global, told: Register) -> Result<(), Fault> {
     let registration = registration(&told)?;
     let mut chosen = Chosen::by(global)?;
-    let lasting = !told.keep_alive && told.ttl.is_none();
+    let lasting = !told.keep_alive && registration.ttl.is_none();
     if lasting && chosen.backend == "consul" {
         // Nobody is there to send heartbeats.
         chosen.loaded = chosen.loaded.set("consul.health_checks.enabled", false)?;
@@ -63,8 +63,17 @@ pub(super) async fn deregister(global: &Global, told: &One) -> Result<(), Fault>
     .await
 }
 
+/// What the flags say, or the file.
 fn registration(told: &Register) -> Result<Registration> {
-    let mut builder = Registration::builder(&told.name, &told.address, told.port)
+    if let Some(file) = &told.file {
+        let mut registration = definition::registration(file, &told.set)?;
+        registration.ttl = told.ttl.or(registration.ttl);
+        return Ok(registration);
+    }
+    // One of the two is always there.
+    let name = told.name.as_deref().unwrap_or_default();
+    let address = told.address.as_deref().unwrap_or_default();
+    let mut builder = Registration::builder(name, address, told.port.unwrap_or_default())
         .tags(told.tags.iter().filter(|tag| !tag.is_empty()))
         .weight(told.weight);
     if let Some(id) = &told.id {
@@ -79,10 +88,9 @@ fn registration(told: &Register) -> Result<Registration> {
     for (i, url) in told.health_check.iter().enumerate() {
         let check = check(url)?.every(told.interval);
         // Names tell checks apart.
-        let name = if i == 0 {
-            check.name.clone()
-        } else {
-            format!("{}-{}", check.name, i + 1)
+        let name = match i {
+            0 => check.name.clone(),
+            i => format!("{}-{}", check.name, i + 1),
         };
         builder = builder.check(check.named(name));
     }

@@ -1,6 +1,9 @@
 //! The `service_definition:` block: what to register, in a file.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +116,29 @@ impl TryFrom<AnyCheck> for DeclaredCheck {
 impl ServiceDefinition {
     /// The block, for [`Loader::new`](crate::config::Loader::new).
     pub const BLOCK: KnownBlock = KnownBlock::of::<Self>("service_definition");
+
+    /// The names of the variables that its texts use.
+    ///
+    /// # Errors
+    /// `ConfigInvalid` for braces that hold no name.
+    pub fn variables(&self) -> Result<BTreeSet<&str>> {
+        let own = [&self.name, &self.address]
+            .into_iter()
+            .chain(&self.id)
+            .chain(&self.tags);
+        let checks = self.health_checks.iter().flat_map(|check| {
+            let look = match &check.look {
+                Look::Http(text) | Look::Tcp(text) | Look::Grpc(text) => std::slice::from_ref(text),
+                Look::Script(args) => args,
+            };
+            look.iter().chain([&check.name])
+        });
+        let names = own
+            .chain(self.meta.values())
+            .chain(checks)
+            .map(|text| Variables::used(text));
+        Ok(names.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    }
 
     /// What to register, with every variable filled in.
     ///

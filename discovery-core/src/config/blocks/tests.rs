@@ -30,6 +30,8 @@ macro_rules! specification {
 fn a_service_definition_becomes_a_registration() {
     let definition: ServiceDefinition =
         specified("service_definition", specification!("services-api-service.yaml"));
+    let used: Vec<_> = definition.variables().unwrap().into_iter().collect();
+    assert_eq!(used, ["environment", "host_ip", "instance_id", "version"]);
     let variables = Variables::new([
         ("instance_id", "node-1"),
         ("host_ip", "127.0.0.1"),
