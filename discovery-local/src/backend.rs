@@ -16,7 +16,8 @@ use crate::{
 /// A backend on the file that `config` names. Touches nothing yet.
 ///
 /// # Errors
-/// [`ConfigInvalid`](discovery_core::ErrorKind::ConfigInvalid) naming the field that is wrong. What is wrong with the file
+/// [`ConfigInvalid`](discovery_core::ErrorKind::ConfigInvalid) naming the field that is wrong;
+/// [`Unsupported`](discovery_core::ErrorKind::Unsupported) in a process forked while its parent had the file open. What is wrong with the file
 /// is told by the first operation, and by every later one until it is right.
 pub fn backend(config: LocalConfig) -> Result<Backend> {
     config.validate()?;

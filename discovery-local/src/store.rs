@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fmt,
     path::{Path, PathBuf},
+    process,
     sync::{
         Arc, LazyLock, Mutex, PoisonError, Weak,
         mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
@@ -28,6 +29,8 @@ type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 /// A file, as this process uses it. Dropping the last handle ends its thread, and with it what lived by this process.
 pub(crate) struct Store {
     path: PathBuf,
+    /// The process it was made in: a forked one has neither its thread nor its locks.
+    process: u32,
     /// `None` only while dropping.
     jobs: Option<SyncSender<Job>>,
     room: Arc<Semaphore>,
@@ -39,12 +42,22 @@ impl Store {
     /// The one store of this process for this file. Touches nothing yet.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`] when there can be no further thread.
+    /// [`ErrorKind::Unavailable`] when there can be no further thread; [`ErrorKind::Unsupported`] in a process forked while
+    /// its parent had the file open.
     pub(crate) fn shared(path: &Path) -> Result<Arc<Self>> {
         static STORES: LazyLock<Mutex<HashMap<PathBuf, Weak<Store>>>> = LazyLock::new(Mutex::default);
         let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(store) = stores.get(path).and_then(Weak::upgrade) {
-            return Ok(store);
+            if store.process == process::id() {
+                return Ok(store);
+            }
+            // `SQLite` believes that the child holds the parent's locks, and might lose changes.
+            return Err(error(
+                ErrorKind::Unsupported,
+                "the file was open when this process was forked",
+            )
+            .with_context("path", path.display().to_string())
+            .with_hint("open it after the fork only, or start processes by `exec` (in Python: `spawn`)"));
         }
         let store = Arc::new(Self::start(path)?);
         stores.retain(|_, store| store.strong_count() > 0);
@@ -64,6 +77,7 @@ impl Store {
             })?;
         Ok(Self {
             path: path.to_owned(),
+            process: process::id(),
             jobs: Some(jobs),
             room: Arc::new(Semaphore::new(QUEUE)),
             wake,

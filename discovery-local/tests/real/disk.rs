@@ -5,7 +5,9 @@ use std::{fs, path::Path, time::Duration};
 use discovery::Client;
 use discovery_core::{ConfigKey, ErrorKind, HealthReport, PutMode, Registration, Renewal, Result, Status};
 use discovery_testkit::eventually;
+use rusqlite::Connection;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use tokio::time::Instant;
 
 use crate::support::{Actor, PATIENCE, open, ports, registration, shows};
 
@@ -182,4 +184,36 @@ pub(crate) async fn a_cleaned_folder_of_locks_is_made_again() -> Result<()> {
     drop(backend);
     other.finish().await;
     client.shutdown(Duration::from_secs(5)).await
+}
+
+/// Somebody is stopped in the middle of a change.
+pub(crate) async fn a_change_under_way_is_waited_for_and_hinders_no_read() -> Result<()> {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("x.db");
+    let backend = open(&path)?;
+    let lease = backend.registry.register(&registration("api", 1)).await?;
+    let other = Connection::open(&path).expect("the database");
+    other
+        .execute_batch("BEGIN IMMEDIATE; DELETE FROM instances")
+        .expect("a change under way");
+    let began = Instant::now();
+    let refused = backend
+        .registry
+        .register(&registration("api", 2))
+        .await
+        .expect_err("no turn");
+    assert_eq!(refused.kind(), ErrorKind::Timeout, "{refused:?}");
+    assert!(refused.is_retryable() && refused.hint().is_some(), "{refused:?}");
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "after {:?}",
+        began.elapsed()
+    );
+    assert_eq!(ports(&backend, "api").await?, [1]);
+    let heartbeat = Renewal::new([(lease.key, HealthReport::default())]);
+    backend.registry.renew(&lease.group, &heartbeat).await?;
+    other.execute_batch("ROLLBACK").expect("an end");
+    backend.registry.register(&registration("api", 2)).await?;
+    assert_eq!(ports(&backend, "api").await?, [1, 2]);
+    Ok(())
 }

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
             .with_kind("needs root to mount a small disk")
             .with_ignored_flag(!rustix::process::geteuid().is_root()),
         real!(disk::a_file_that_is_none_of_ours_is_told_and_kept),
+        real!(disk::a_change_under_way_is_waited_for_and_hinders_no_read),
         real!(disk::a_client_goes_on_in_a_new_file),
         real!(disk::a_cleaned_folder_of_locks_is_made_again),
     ];
