@@ -23,17 +23,26 @@ use tracing::warn;
 use crate::{Client, ClientBuilder};
 
 /// The backends built in.
-#[cfg(feature = "consul")]
-const BACKENDS: &[&str] = &[MEMORY, CONSUL];
-#[cfg(not(feature = "consul"))]
-const BACKENDS: &[&str] = &[MEMORY];
+const BACKENDS: &[&str] = &[
+    MEMORY,
+    #[cfg(feature = "consul")]
+    CONSUL,
+    #[cfg(feature = "local")]
+    LOCAL,
+];
 const MEMORY: &str = "memory";
 const CONSUL: &str = "consul";
+const LOCAL: &str = "local";
 
 #[cfg(feature = "consul")]
 const CONSUL_BLOCK: KnownBlock = discovery_consul::ConsulConfig::BLOCK;
 #[cfg(not(feature = "consul"))]
 const CONSUL_BLOCK: KnownBlock = KnownBlock::missing_feature(CONSUL, CONSUL);
+
+#[cfg(feature = "local")]
+const LOCAL_BLOCK: KnownBlock = discovery_local::LocalConfig::BLOCK;
+#[cfg(not(feature = "local"))]
+const LOCAL_BLOCK: KnownBlock = KnownBlock::missing_feature(LOCAL, LOCAL);
 
 /// Every block a file may hold; one of a backend that is not built in names its feature.
 const KNOWN: &[KnownBlock] = &[
@@ -53,7 +62,7 @@ const KNOWN: &[KnownBlock] = &[
     KnownBlock::missing_feature("kubernetes_discovery", "k8s"),
     KnownBlock::missing_feature("eureka", "eureka"),
     KnownBlock::missing_feature("dns_discovery", "dns"),
-    KnownBlock::missing_feature("local", "local"),
+    LOCAL_BLOCK,
 ];
 
 /// Blocks that are loaded and validated, but not acted on in this release, each with what validates it.
@@ -325,6 +334,8 @@ fn connect(loaded: &Loader, backend: &str) -> Result<Backend> {
         MEMORY => Ok(MemoryStore::with_config(loaded.block(MEMORY)?)?.backend()),
         #[cfg(feature = "consul")]
         CONSUL => discovery_consul::backend(loaded.block(CONSUL)?),
+        #[cfg(feature = "local")]
+        LOCAL => discovery_local::backend(loaded.block(LOCAL)?),
         other => Err(Error::new(ErrorKind::ConfigInvalid, "unknown backend")
             .with_context("backend", format!("{other:?}"))
             .with_hint(format!("use one of: {}", BACKENDS.join(", ")))),

@@ -93,6 +93,7 @@ async fn a_backend_that_is_not_built_in_names_its_feature() {
         ("kubernetes_discovery", "k8s"),
         ("eureka", "eureka"),
         ("dns_discovery", "dns"),
+        #[cfg(not(feature = "local"))]
         ("local", "local"),
     ] {
         let error = Client::from_uri(&format!("{feature}://host:1234?dc=dc1")).unwrap_err();
@@ -457,6 +458,31 @@ fn consul_is_named_by_uri_file_or_its_own_environment() {
         answer.contains("config_invalid: ") && !answer.contains("hunter2"),
         "{answer}"
     );
+}
+
+#[cfg(feature = "local")]
+#[test]
+fn a_local_file_is_named_by_uri_file_or_environment() {
+    let state = ("XDG_STATE_HOME", "/nowhere/state");
+    let own = "client of local (/nowhere/state/system-control/discovery/local.db)";
+    for uri in ["local://", "local:///", "local://?lifetime=detached"] {
+        assert!(
+            in_environment(&[("DISCOVERY_URI", uri), state], None).ends_with(own),
+            "{uri}"
+        );
+    }
+    let uri = ("DISCOVERY_URI", "local:///nowhere/x%20y.db");
+    assert!(in_environment(&[uri, state], None).ends_with("client of local (/nowhere/x y.db)"));
+    let path = ("DISCOVERY_LOCAL_PATH", "/nowhere/z.db");
+    assert!(in_environment(&[path, state], Some("local:\n")).ends_with("client of local (/nowhere/z.db)"));
+    for mistake in [
+        "local://host/x.db",
+        "local:///nowhere/",
+        "local:///x.db?lifetime=eternal",
+    ] {
+        let answer = in_environment(&[("DISCOVERY_URI", mistake)], None);
+        assert!(answer.contains("config_invalid: "), "{mistake}: {answer}");
+    }
 }
 
 #[test]
