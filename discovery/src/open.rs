@@ -18,17 +18,26 @@ use tracing::warn;
 use crate::{Client, ClientBuilder};
 
 /// The backends built in.
-#[cfg(feature = "consul")]
-const BACKENDS: &[&str] = &[MEMORY, CONSUL];
-#[cfg(not(feature = "consul"))]
-const BACKENDS: &[&str] = &[MEMORY];
+const BACKENDS: &[&str] = &[
+    MEMORY,
+    #[cfg(feature = "consul")]
+    CONSUL,
+    #[cfg(feature = "etcd")]
+    ETCD,
+];
 const MEMORY: &str = "memory";
 const CONSUL: &str = "consul";
+const ETCD: &str = "etcd";
 
 #[cfg(feature = "consul")]
 const CONSUL_BLOCK: KnownBlock = discovery_consul::ConsulConfig::BLOCK;
 #[cfg(not(feature = "consul"))]
 const CONSUL_BLOCK: KnownBlock = KnownBlock::missing_feature(CONSUL, CONSUL);
+
+#[cfg(feature = "etcd")]
+const ETCD_BLOCK: KnownBlock = discovery_etcd::EtcdConfig::BLOCK;
+#[cfg(not(feature = "etcd"))]
+const ETCD_BLOCK: KnownBlock = KnownBlock::missing_feature(ETCD, ETCD);
 
 /// Every block a file may hold; one of a backend that is not built in names its feature.
 const KNOWN: &[KnownBlock] = &[
@@ -36,7 +45,7 @@ const KNOWN: &[KnownBlock] = &[
     HighAvailability::BLOCK,
     MemoryConfig::BLOCK,
     CONSUL_BLOCK,
-    KnownBlock::missing_feature("etcd", "etcd"),
+    ETCD_BLOCK,
     KnownBlock::missing_feature("kubernetes_discovery", "k8s"),
     KnownBlock::missing_feature("eureka", "eureka"),
     KnownBlock::missing_feature("dns_discovery", "dns"),
@@ -237,6 +246,8 @@ fn connect(loaded: &Loader, backend: &str) -> Result<Backend> {
         MEMORY => Ok(MemoryStore::with_config(loaded.block(MEMORY)?)?.backend()),
         #[cfg(feature = "consul")]
         CONSUL => discovery_consul::backend(loaded.block(CONSUL)?),
+        #[cfg(feature = "etcd")]
+        ETCD => discovery_etcd::backend(loaded.block(ETCD)?),
         other => Err(Error::new(ErrorKind::ConfigInvalid, "unknown backend")
             .with_context("backend", format!("{other:?}"))
             .with_hint(format!("use one of: {}", BACKENDS.join(", ")))),
