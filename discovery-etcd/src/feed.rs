@@ -5,7 +5,7 @@ use std::time::Duration;
 use discovery_core::{Cursor, Error, ErrorKind, Result};
 use tokio::{
     sync::mpsc,
-    time::{Instant, Interval, MissedTickBehavior, interval_at, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tonic::Streaming;
 use tracing::debug;
@@ -19,7 +19,8 @@ use crate::{
 };
 
 const PATH: &str = "/etcdserverpb.Watch/Watch";
-/// After how long a watch is first asked how far it is.
+/// How often a new watch is asked how far it is, until it says so: it is only known to live once it has. Not at once, as
+/// servers cancel a watch whose history is gone within 100 ms, and older ones tell progress before that (E-20).
 const FIRST: Duration = Duration::from_millis(250);
 /// How often a list is begun anew because its revision was compacted while it was read.
 const LISTS: usize = 3;
@@ -151,7 +152,9 @@ struct Open {
     requests: mpsc::Sender<WatchRequest>,
     answers: Streaming<WatchResponse>,
     member: usize,
-    ticks: Interval,
+    /// When it is asked next how far it is.
+    ask_at: Instant,
+    ask_every: Duration,
     tracker: Tracker,
 }
 
@@ -182,10 +185,12 @@ impl Feed {
                     let said = tokio::select! {
                         biased;
                         said = open.answers.message() => said,
-                        _ = open.ticks.tick() => {
+                        () = sleep_until(open.ask_at) => {
                             let ask = WatchRequest { ask: Some(WatchAsk::Progress(WatchProgress {})) };
                             // A full queue is a server that reads nothing; the connection's own probe finds that out.
                             let _ = open.requests.try_send(ask);
+                            // A watch that has yet to catch up does not answer.
+                            open.ask_at = Instant::now() + FIRST.min(open.ask_every);
                             continue;
                         }
                     };
@@ -199,7 +204,12 @@ impl Feed {
                     };
                     match taken {
                         Ok(None) => {}
-                        Ok(Some(told)) => return Ok(told),
+                        Ok(Some(told)) => {
+                            if matches!(told, Told::Confirmed(_)) {
+                                open.ask_at = Instant::now() + open.ask_every;
+                            }
+                            return Ok(told);
+                        }
                         Err(fault) => {
                             let (member, client) = (open.member, self.client.clone());
                             return Err(client.stream_failed(member, fault).await);
@@ -214,7 +224,10 @@ impl Feed {
         let create = WatchCreate {
             key: self.range.from.clone(),
             range_end: self.range.end.clone(),
-            start_revision: after.revision + 1,
+            // E-13: of what is told, all after this revision counts. Asked for from it on, as servers answer no question about
+            // progress before the first revision asked for is there, and those before 3.5.18 lose deletions of a watch that
+            // begins where the history does (E-27).
+            start_revision: after.revision,
             progress_notify: true,
             prev_kv: true,
             fragment: true,
@@ -246,16 +259,13 @@ impl Feed {
         if let Err(fault) = first {
             return Err(self.client.stream_failed(member, fault).await);
         }
-        let every = confirm_every(self.client.config().discovery.confirm_interval);
-        // Soon, as a resumed watch is only known to live once it is confirmed; not at once, as servers cancel a watch whose
-        // history is gone within 100 ms, and older ones tell progress before that (E-20).
-        let mut ticks = interval_at(Instant::now() + FIRST.min(every), every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let ask_every = confirm_every(self.client.config().discovery.confirm_interval);
         Ok(Open {
             requests,
             answers,
             member,
-            ticks,
+            ask_at: Instant::now() + FIRST.min(ask_every),
+            ask_every,
             tracker,
         })
     }
