@@ -4,6 +4,8 @@
 //! must be named: without a server there is nothing to prove.
 
 use std::{
+    net::SocketAddr,
+    path::PathBuf,
     process::ExitCode,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -14,28 +16,25 @@ use discovery_core::{Backend, Error, ErrorKind, Result};
 use discovery_etcd::EtcdConfig;
 use discovery_testkit::{
     proxy::{Close, Direction, Flow, Proxy},
-    server::Server,
+    server::{
+        Server,
+        etcd::{Age, Etcd, EtcdCluster},
+    },
     suite::{self, Case, Fault, Provider, Subject, Tool},
 };
+use futures::future::try_join_all;
 use tokio::sync::Mutex;
-
-mod servers;
-
-use servers::Cluster;
 
 fn main() -> ExitCode {
     let mut providers: Vec<Arc<dyn Provider>> = Vec::new();
-    for (name, program) in servers::named() {
-        for size in [1, 3] {
+    for age in Age::ALL {
+        let Some(program) = age.binary() else { continue };
+        for cluster in [false, true] {
+            let suffix = if cluster { "-cluster" } else { "" };
             providers.push(Arc::new(Version {
-                name: if size == 1 {
-                    name.to_owned()
-                } else {
-                    format!("{name}-cluster")
-                },
-                server: name,
+                name: format!("{}{suffix}", age.name()),
                 program: program.clone(),
-                size,
+                cluster,
                 shared: OnceLock::new(),
             }));
         }
@@ -52,21 +51,47 @@ fn main() -> ExitCode {
     suite::run(providers)
 }
 
-/// One version of etcd. Cases share a cluster, unless they need one to themselves.
+/// One version of etcd, alone or three. Cases share the servers, unless they need some to themselves.
 #[derive(Debug)]
 struct Version {
     name: String,
-    server: &'static str,
-    program: String,
-    size: usize,
-    shared: OnceLock<Mutex<Option<Arc<Cluster>>>>,
+    program: PathBuf,
+    cluster: bool,
+    shared: OnceLock<Mutex<Option<Servers>>>,
+}
+
+/// One member or three.
+#[derive(Debug, Clone)]
+enum Servers {
+    One(Arc<Etcd>),
+    Three(Arc<EtcdCluster>),
+}
+
+impl Servers {
+    fn members(&self) -> &[Etcd] {
+        match self {
+            Self::One(etcd) => std::slice::from_ref(etcd),
+            Self::Three(cluster) => cluster.members(),
+        }
+    }
+
+    fn endpoints(&self) -> impl Iterator<Item = SocketAddr> {
+        self.members().iter().map(Server::endpoint)
+    }
 }
 
 impl Version {
-    async fn start(&self) -> Result<Arc<Cluster>> {
-        Cluster::start(self.server, &self.program, self.size, &[])
-            .await
-            .map(Arc::new)
+    async fn start(&self) -> Result<Servers> {
+        let builder = Etcd::dev(&self.program);
+        Ok(if self.cluster {
+            let cluster = builder.cluster().await?;
+            cluster.start().await?;
+            Servers::Three(Arc::new(cluster))
+        } else {
+            let etcd = builder.build().await?;
+            etcd.start().await?;
+            Servers::One(Arc::new(etcd))
+        })
     }
 }
 
@@ -76,7 +101,7 @@ impl Provider for Version {
         &self.name
     }
 
-    /// What etcd answers cannot be changed on its way; `real.rs` has it refuse by itself.
+    /// What etcd answers cannot be changed on its way; `real/` has it refuse by itself.
     fn shows(&self, fault: Fault) -> bool {
         !matches!(fault, Fault::Error(_))
     }
@@ -87,44 +112,43 @@ impl Provider for Version {
 
     async fn subject(&self, case: &Case) -> Result<Box<dyn Subject>> {
         // Compaction takes the history away from everybody.
-        let cluster = if case.exclusive || case.tools.contains(&Tool::Compact) {
+        let servers = if case.exclusive || case.tools.contains(&Tool::Compact) {
             self.start().await?
         } else {
             let mut shared = self.shared.get_or_init(Mutex::default).lock().await;
             match &*shared {
-                Some(cluster) => cluster.clone(),
+                Some(servers) => servers.clone(),
                 None => shared.insert(self.start().await?).clone(),
             }
         };
-        let ways = cluster.endpoints().into_iter().map(Proxy::start);
-        Ok(Box::new(Etcd {
-            ways: ways.collect::<Result<_>>()?,
-            cluster,
+        Ok(Box::new(Ways {
+            ways: servers.endpoints().map(Proxy::start).collect::<Result<_>>()?,
+            servers,
         }))
     }
 }
 
 #[derive(Debug)]
-struct Etcd {
-    /// A way to each member.
+struct Ways {
+    /// One to each member.
     ways: Vec<Proxy>,
-    cluster: Arc<Cluster>,
+    servers: Servers,
 }
 
-fn backend(endpoints: impl IntoIterator<Item = String>) -> Result<Backend> {
-    let mut config = EtcdConfig::at(endpoints);
+fn backend(endpoints: impl IntoIterator<Item = SocketAddr>) -> Result<Backend> {
+    let mut config = EtcdConfig::at(endpoints.into_iter().map(|endpoint| endpoint.to_string()));
     config.discovery.confirm_interval = Duration::from_secs(1);
     discovery_etcd::backend(config)
 }
 
 #[async_trait]
-impl Subject for Etcd {
+impl Subject for Ways {
     async fn connect(&self) -> Result<Backend> {
-        backend(self.ways.iter().map(|way| way.addr().to_string()))
+        backend(self.ways.iter().map(Proxy::addr))
     }
 
     async fn direct(&self) -> Result<Backend> {
-        backend(self.cluster.endpoints().iter().map(ToString::to_string))
+        backend(self.servers.endpoints())
     }
 
     async fn break_way(&self, fault: Fault) -> Result<()> {
@@ -153,19 +177,18 @@ impl Subject for Etcd {
     }
 
     async fn forget(&self) -> Result<()> {
-        let broken = |source: std::io::Error| {
-            Error::new(ErrorKind::Unavailable, "the data cannot be removed").with_source(source)
-        };
-        for member in &self.cluster.members {
-            member.kill().await?;
-            std::fs::remove_dir_all(member.place().dir().join("data")).map_err(broken)?;
-        }
-        futures::future::try_join_all(self.cluster.members.iter().map(|member| member.start())).await?;
-        self.cluster.serves().await
+        let members = self.servers.members();
+        // All of them, before one of the others could tell it anything.
+        try_join_all(members.iter().map(Server::kill)).await?;
+        try_join_all(members.iter().map(Etcd::restart_empty))
+            .await
+            .map(drop)
     }
 
     async fn compact(&self) -> Result<()> {
-        self.cluster.compact().await
+        let member = &self.servers.members()[0];
+        member.ctl(&["put", "unrelated", "x"]).await?;
+        member.compact(member.revision().await?).await
     }
 
     fn open_watches(&self) -> Option<usize> {
