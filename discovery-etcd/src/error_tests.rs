@@ -101,12 +101,6 @@ fn e_16_e_31_texts_decide_where_codes_do_not() {
         ),
         (
             Code::Unavailable,
-            "etcdserver: rpc not supported for learner",
-            Unavailable,
-            Fault::Member,
-        ),
-        (
-            Code::Unavailable,
             "etcdserver: no leader",
             Unavailable,
             Fault::Member,
@@ -132,6 +126,15 @@ fn e_16_e_31_texts_decide_where_codes_do_not() {
         assert_eq!((failed.kind(), found), (kind, fault), "{code:?} {text}");
         assert_eq!(failed.backend(), Some("etcd"));
     }
+}
+
+#[test]
+fn e_35_a_learner_is_left_for_another_member() {
+    let (found, failed) = of_status(Status::new(
+        Code::Unavailable,
+        "etcdserver: rpc not supported for learner",
+    ));
+    assert_eq!((failed.kind(), found), (ErrorKind::Unavailable, Fault::Member));
 }
 
 /// What servers say in a stream that stays healthy, as recorded.

@@ -1,4 +1,4 @@
-//! Leases: who lives by which, and one stream that keeps all of them alive.
+//! Leases: who lives by which.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -7,20 +7,14 @@ use std::{
 };
 
 use discovery_core::{Error, ErrorKind, HealthReport, LeaseGroup, Result};
-use tokio::{
-    sync::{Notify, mpsc, oneshot},
-    time::{Instant, timeout},
-};
-use tonic::Streaming;
+use tokio::time::Instant;
 
 use crate::{
     client::{Client, Kind},
     config::LeaseSharing,
-    error::{self, Fault},
-    wire::{KeepAliveRequest, KeepAliveResponse},
+    error,
+    keepalive::KeepAlives,
 };
-
-const PATH: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
 
 /// The leases of one client.
 #[derive(Debug)]
@@ -29,9 +23,7 @@ pub(crate) struct Leases {
     state: Mutex<State>,
     /// Held while a shared lease is granted, so that all wait for one.
     granting: tokio::sync::Mutex<()>,
-    waiting: Mutex<Waiting>,
-    queued: Notify,
-    line: tokio::sync::Mutex<Option<Line>>,
+    alive: KeepAlives,
 }
 
 #[derive(Debug, Default)]
@@ -54,32 +46,7 @@ struct Held {
     retired: bool,
 }
 
-/// Who waits for an answer about a lease, and which leases are yet to be asked for.
-#[derive(Debug, Default)]
-struct Waiting {
-    answers: HashMap<i64, Vec<oneshot::Sender<Result<i64>>>>,
-    queue: Vec<i64>,
-}
-
-impl Waiting {
-    /// A lease somebody still waits for.
-    fn first(&mut self) -> Option<i64> {
-        self.answers.retain(|_, answers| {
-            answers.retain(|one| !one.is_closed());
-            !answers.is_empty()
-        });
-        self.answers.keys().next().copied()
-    }
-}
-
-#[derive(Debug)]
-struct Line {
-    requests: mpsc::Sender<KeepAliveRequest>,
-    answers: Streaming<KeepAliveResponse>,
-    member: usize,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -100,12 +67,10 @@ pub(crate) fn gone() -> Error {
 impl Leases {
     pub(crate) fn new(client: Client) -> Self {
         Self {
+            alive: KeepAlives::new(client.clone()),
             client,
             state: Mutex::default(),
             granting: tokio::sync::Mutex::default(),
-            waiting: Mutex::default(),
-            queued: Notify::new(),
-            line: tokio::sync::Mutex::default(),
         }
     }
 
@@ -279,17 +244,12 @@ impl Leases {
         if lock(&self.state).held.get(&id).is_none_or(|held| held.retired) {
             return Err(gone());
         }
-        let limit = self.client.config().request_timeout;
-        let Ok(answered) = timeout(limit, self.answer_about(id)).await else {
-            // Who is silent now will be silent the next time.
-            if let Ok(mut line) = self.line.try_lock()
-                && let Some(line) = line.take()
-            {
-                self.client.leave(line.member);
-            }
-            return Err(error::late(limit));
-        };
-        let ttl = answered?;
+        let ttl = self.alive.ask(id).await?;
+        self.answered(id, ttl)
+    }
+
+    /// Notes what the server says of a lease: gone when no time is left, which is no error to it (E-2, E-9).
+    fn answered(&self, id: i64, ttl: i64) -> Result<()> {
         if ttl <= 0 {
             self.forget(id);
             return Err(gone());
@@ -299,118 +259,6 @@ impl Leases {
             held.ttl = Duration::from_secs(u64::try_from(ttl).unwrap_or_default());
         }
         Ok(())
-    }
-
-    /// Asks for a lease and waits for its answer. Whoever gets hold of the line works it for all who wait; when they have
-    /// their answer, or are dropped, the next one does.
-    async fn answer_about(&self, id: i64) -> Result<i64> {
-        let (sender, mut answer) = oneshot::channel();
-        {
-            let mut waiting = lock(&self.waiting);
-            waiting.answers.entry(id).or_default().push(sender);
-            waiting.queue.push(id);
-        }
-        self.queued.notify_one();
-        let broken = || error::error(ErrorKind::Unexpected, "a keep-alive was lost");
-        tokio::select! {
-            biased;
-            answered = &mut answer => answered.unwrap_or_else(|_| Err(broken())),
-            mut line = self.line.lock() => {
-                let work = self.work(&mut line);
-                tokio::select! {
-                    biased;
-                    answered = &mut answer => answered.unwrap_or_else(|_| Err(broken())),
-                    failed = work => {
-                        self.fail(&failed);
-                        Err(failed)
-                    }
-                }
-            }
-        }
-    }
-
-    /// Works the line until it fails.
-    async fn work(&self, line: &mut Option<Line>) -> Error {
-        loop {
-            let Some(open) = line else {
-                // Not from the queue: who worked the line before may have been dropped while opening it.
-                let Some(first) = lock(&self.waiting).first() else {
-                    self.queued.notified().await;
-                    continue;
-                };
-                match self.client.stream(PATH, KeepAliveRequest { id: first }).await {
-                    Ok((requests, answers, member)) => {
-                        // Whoever asked over a line that broke, or was opened in vain, is asked for again.
-                        let mut waiting = lock(&self.waiting);
-                        let again: Vec<_> = waiting
-                            .answers
-                            .keys()
-                            .copied()
-                            .filter(|id| *id != first)
-                            .collect();
-                        waiting.queue = again;
-                        drop(waiting);
-                        *line = Some(Line {
-                            requests,
-                            answers,
-                            member,
-                        });
-                        continue;
-                    }
-                    Err(failed) => return failed,
-                }
-            };
-            let queue = std::mem::take(&mut lock(&self.waiting).queue);
-            let mut unsent = queue.into_iter();
-            for id in unsent.by_ref() {
-                if let Err(mpsc::error::TrySendError::Full(request)) =
-                    open.requests.try_send(KeepAliveRequest { id })
-                {
-                    lock(&self.waiting).queue.push(request.id);
-                    break;
-                }
-            }
-            let more = {
-                let mut waiting = lock(&self.waiting);
-                waiting.queue.extend(unsent);
-                !waiting.queue.is_empty()
-            };
-            let said = tokio::select! {
-                said = open.answers.message() => said,
-                () = self.queued.notified() => continue,
-                Ok(_) = open.requests.reserve(), if more => continue,
-            };
-            let member = open.member;
-            let fault = match said {
-                Ok(Some(answer)) => {
-                    self.dispatch(&answer);
-                    continue;
-                }
-                Ok(None) => (
-                    Fault::Member,
-                    error::error(ErrorKind::Unavailable, "the server ended the keep-alives"),
-                ),
-                Err(status) => error::of_status(status),
-            };
-            *line = None;
-            return self.client.stream_failed(member, fault).await;
-        }
-    }
-
-    fn dispatch(&self, answer: &KeepAliveResponse) {
-        let waiting = lock(&self.waiting).answers.remove(&answer.id);
-        for one in waiting.into_iter().flatten() {
-            // Who no longer waits has no use for it.
-            let _ = one.send(Ok(answer.ttl));
-        }
-    }
-
-    /// Tells everybody who waits.
-    fn fail(&self, failed: &Error) {
-        let waiting = std::mem::take(&mut *lock(&self.waiting));
-        for one in waiting.answers.into_values().flatten() {
-            let _ = one.send(Err(failed.clone()));
-        }
     }
 }
 

@@ -20,13 +20,25 @@ fn grant(leases: &Leases, id: i64) {
     );
 }
 
-/// E-8, E-39.
 #[test]
-fn e_8_ids_keep_their_64_bits() {
+fn e_8_e_39_ids_keep_their_64_bits() {
     for id in [1, (1 << 53) + 1, i64::MAX] {
         assert_eq!(id_of(&group(id)), Some(id));
     }
     assert_eq!(id_of(&LeaseGroup::new("nonsense")), None);
+}
+
+#[tokio::test]
+async fn e_2_e_9_no_time_left_is_a_lost_lease_and_no_error_of_the_server() {
+    for none in [0, -1] {
+        let leases = leases();
+        grant(&leases, 7);
+        leases.answered(7, 12).unwrap();
+        assert_eq!(leases.ttl(7), Some(Duration::from_secs(12)), "E-1");
+        assert_eq!(leases.answered(7, none).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(leases.ttl(7), None);
+        assert!(lock(&leases.state).shared.is_empty(), "the next gets another");
+    }
 }
 
 #[tokio::test]

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use discovery_core::{
-    BackendInfo, BackendStatus, Capabilities, Error, ErrorKind, HealthReport, Instance, InstanceKey, Lease,
+    BackendInfo, BackendStatus, Capabilities, ErrorKind, HealthReport, Instance, InstanceKey, Lease,
     LeaseGroup, LeaseMode, MetaChange, Query, Registration, Renewal, Result, Scope, ServiceRegistry,
     ServiceSummary, Snapshot, Target, WatchMode,
 };
-use etcd_client::{Compare, CompareOp, GetOptions, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
+use etcd_client::{Compare, CompareOp, GetOptions, Txn, TxnOp};
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 use tracing::warn;
@@ -17,30 +17,22 @@ use crate::{
     client::{Client, Kind},
     config::LeaseSharing,
     convert::Record,
+    edits::Edit,
     error, feed,
     keys::Keys,
     lease::{self, Leases},
     watcher::instances_of,
-    wire::KeyValue,
 };
 
-/// How often a write is tried anew because somebody else wrote in between.
-const ROUNDS: usize = 8;
 /// Health changes under way at once within one renewal.
 const ABREAST: usize = 16;
 
 /// The registry of one cluster.
 #[derive(Debug)]
 pub(crate) struct EtcdRegistry {
-    client: Client,
+    pub(crate) client: Client,
     keys: Keys,
-    leases: Leases,
-}
-
-/// What is to become of a record, and whether it does.
-enum Edit {
-    Same,
-    To(Record),
+    pub(crate) leases: Leases,
 }
 
 /// C-like scopes do not exist here.
@@ -54,52 +46,13 @@ pub(crate) fn check_scope(scope: &Scope) -> Result<()> {
         .with_hint("connect to that cluster, or set `etcd.namespace`"))
 }
 
-fn absent(key: &InstanceKey) -> Error {
-    error::error(ErrorKind::NotFound, "there is no such registration").with_context("key", key.to_string())
-}
-
-fn busy(key: &str) -> Error {
-    error::error(
-        ErrorKind::Conflict,
-        "somebody else keeps writing the same registration",
-    )
-    .with_context("key", key)
-}
-
-/// What the read in a transaction found.
-fn found(answer: &TxnResponse) -> Option<KeyValue> {
-    answer.op_responses().into_iter().find_map(|op| match op {
-        TxnOpResponse::Get(got) => got.kvs().first().map(KeyValue::from),
-        _ => None,
-    })
-}
-
 impl EtcdRegistry {
     pub(crate) fn new(client: Client, keys: Keys, leases: Leases) -> Self {
         Self { client, keys, leases }
     }
 
-    fn key(&self, key: &InstanceKey) -> String {
+    pub(crate) fn key(&self, key: &InstanceKey) -> String {
         self.keys.of(&key.service, &key.id)
-    }
-
-    async fn txn(&self, txn: Txn) -> Result<TxnResponse> {
-        self.client
-            .call(Kind::Write, |client| {
-                let txn = txn.clone();
-                async move { client.kv_client().txn(txn).await }
-            })
-            .await
-    }
-
-    async fn read(&self, key: &str) -> Result<Option<KeyValue>> {
-        let got = self
-            .client
-            .call(Kind::Read, |client| async move {
-                Client::kv(&client).get(key, None).await
-            })
-            .await?;
-        Ok(got.kvs().first().map(KeyValue::from))
     }
 
     async fn do_register(&self, registration: &Registration) -> Result<Lease> {
@@ -125,94 +78,6 @@ impl EtcdRegistry {
             .ok_or_else(|| error::error(ErrorKind::InvalidInput, "this service or id makes no key"))?;
         let ttl = self.leases.ttl(id).unwrap_or(ttl);
         Ok(Lease::new(full, lease::group(id), Some(ttl)))
-    }
-
-    /// Writes our record: over nothing, over what it was, or over what an explicit registration replaces. Every write names
-    /// the revision it replaces, so that one that arrives late replaces nothing else.
-    async fn claim(&self, key: &str, value: &[u8], id: i64) -> Result<()> {
-        let mut revision = 0;
-        for _ in 0..ROUNDS {
-            let put = TxnOp::put(key, value, Some(PutOptions::new().with_lease(id)));
-            let txn = Txn::new()
-                .when([Compare::mod_revision(key, CompareOp::Equal, revision)])
-                .and_then([put])
-                .or_else([TxnOp::get(key, None)]);
-            self.leases.writing(id, key);
-            let answer = self.txn(txn).await.inspect_err(|failed| {
-                // What a server refused did not happen, and never will.
-                if !matches!(
-                    failed.kind(),
-                    ErrorKind::Timeout | ErrorKind::Unavailable | ErrorKind::Protocol
-                ) {
-                    self.leases.wrote(id, key, false);
-                }
-            })?;
-            if answer.succeeded() {
-                self.leases.wrote(id, key, true);
-                return Ok(());
-            }
-            let there = found(&answer);
-            if let Some(there) = &there
-                && there.lease == id
-                && there.value == value
-            {
-                self.leases.wrote(id, key, true);
-                return Ok(());
-            }
-            self.leases.wrote(id, key, false);
-            revision = there.map_or(0, |there| there.mod_revision);
-        }
-        Err(busy(key))
-    }
-
-    /// Reads a record, changes it and writes it back unless somebody else has changed it; its lease stays (E-10).
-    async fn edit(&self, key: &InstanceKey, change: impl Fn(Record) -> Edit) -> Result<()> {
-        let name = self.key(key);
-        let mut there = self.read(&name).await?;
-        for _ in 0..ROUNDS {
-            let known = there.ok_or_else(|| absent(key))?;
-            let record = Record::read(&known.value).ok_or_else(|| {
-                error::error(
-                    ErrorKind::Unsupported,
-                    "this record is in no form that can be changed",
-                )
-                .with_context("key", name.clone())
-            })?;
-            let record = match change(record) {
-                Edit::Same => return Ok(()),
-                Edit::To(record) => record,
-            };
-            let put = TxnOp::put(
-                &*name,
-                record.write()?,
-                Some(PutOptions::new().with_ignore_lease()),
-            );
-            let txn = Txn::new()
-                .when([Compare::mod_revision(
-                    &*name,
-                    CompareOp::Equal,
-                    known.mod_revision,
-                )])
-                .and_then([put])
-                .or_else([TxnOp::get(&*name, None)]);
-            let answer = self.txn(txn).await?;
-            if answer.succeeded() {
-                return Ok(());
-            }
-            there = found(&answer);
-        }
-        Err(busy(&name))
-    }
-
-    async fn show(&self, key: &InstanceKey, report: &HealthReport) -> Result<()> {
-        self.edit(key, |mut record| {
-            if record.health() == *report {
-                return Edit::Same;
-            }
-            record.set_health(report);
-            Edit::To(record)
-        })
-        .await
     }
 
     async fn do_renew(&self, group: &LeaseGroup, renewal: &Renewal) -> Result<()> {
