@@ -16,7 +16,11 @@ use crate::{
 /// [`ConfigInvalid`](discovery_core::ErrorKind::ConfigInvalid) naming the field that is wrong.
 pub fn backend(config: EtcdConfig) -> Result<Backend> {
     config.validate()?;
-    if config.service_registration.refresh_interval * 3 != config.service_registration.ttl {
+    let registration = &config.service_registration;
+    if registration
+        .refresh_interval
+        .is_some_and(|every| every * 3 != registration.ttl)
+    {
         warn!(
             "loaded, but not acted on: etcd.service_registration.refresh_interval; it is a third of the TTL"
         );

@@ -5,9 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use discovery_core::{
     Error, ErrorKind, Result,
     config::{EnvVar, KnownBlock, Secret, SecretSource, TlsConfig, UriForm, duration},
-    tls,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error;
 
@@ -167,8 +166,11 @@ pub struct ServiceRegistration {
     #[serde(with = "duration::or_seconds")]
     pub ttl: Duration,
     /// The time between two heartbeats: a third of the TTL, whatever is set here.
-    #[serde(with = "duration::or_seconds")]
-    pub refresh_interval: Duration,
+    #[serde(
+        serialize_with = "duration::option::serialize",
+        deserialize_with = "option_or_seconds"
+    )]
+    pub refresh_interval: Option<Duration>,
     /// How a registration is written; both are read.
     pub format: Format,
     /// How many registrations live by one lease.
@@ -180,11 +182,17 @@ impl Default for ServiceRegistration {
         Self {
             key_prefix: "/services/".to_owned(),
             ttl: Duration::from_secs(30),
-            refresh_interval: Duration::from_secs(10),
+            refresh_interval: None,
             format: Format::default(),
             lease: LeaseSharing::default(),
         }
     }
+}
+
+fn option_or_seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    #[derive(Deserialize)]
+    struct Wrapped(#[serde(with = "duration::or_seconds")] Duration);
+    Ok(Option::<Wrapped>::deserialize(from)?.map(|wrapped| wrapped.0))
 }
 
 /// How services are found.
@@ -192,6 +200,10 @@ impl Default for ServiceRegistration {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Discovery {
+    /// What is watched: `service_registration.key_prefix`, and no other prefix.
+    pub watch_prefix: Option<String>,
+    /// Whether all below the prefix is watched; it always is.
+    pub recursive: bool,
     /// How often a watch makes sure that it has missed nothing; 10 s.
     #[serde(with = "duration::positive")]
     pub confirm_interval: Duration,
@@ -202,6 +214,8 @@ pub struct Discovery {
 impl Default for Discovery {
     fn default() -> Self {
         Self {
+            watch_prefix: None,
+            recursive: true,
             confirm_interval: Duration::from_secs(10),
             page_size: 500,
         }
@@ -277,97 +291,6 @@ impl EtcdConfig {
             ..Authentication::default()
         };
         self
-    }
-
-    /// The members: whether TLS is spoken, and `host:port`.
-    pub(crate) fn members(&self) -> Result<Vec<(bool, String)>> {
-        let bad = |text: &str, fault: &str| {
-            Err(invalid("endpoints", fault)
-                .with_context("endpoint", format!("{text:?}"))
-                .with_hint("write `host:port`, `http://host:port` or `https://host:port` for every member"))
-        };
-        if self.endpoints.is_empty() {
-            return bad("", "none is given");
-        }
-        let mut members: Vec<(bool, String)> = Vec::new();
-        for text in &self.endpoints {
-            let (scheme, rest) = match text.trim().split_once("://") {
-                None => (None, text.trim()),
-                Some(("http", rest)) => (Some(false), rest),
-                Some(("https", rest)) => (Some(true), rest),
-                Some(_) => return bad(text, "an unknown scheme"),
-            };
-            let rest = rest.trim_end_matches('/');
-            if rest.contains('@') {
-                return bad("…", "a user or password in an address");
-            }
-            let uri: http::uri::Authority = match rest.parse() {
-                Ok(authority) => authority,
-                Err(_) => return bad(text, "not an address"),
-            };
-            let port = match uri.port_u16() {
-                None if rest.len() > uri.host().len() => return bad(text, "a bad port"),
-                port => port.unwrap_or(2379),
-            };
-            if port == 0 || uri.host().is_empty() {
-                return bad(text, "not an address to connect to");
-            }
-            let tls = match (scheme, self.tls.enabled) {
-                (Some(false), Some(true)) => return bad(text, "`http` although `tls.enabled` is true"),
-                (Some(true), Some(false)) => return bad(text, "`https` although `tls.enabled` is false"),
-                (Some(said), _) => said,
-                (None, _) => self.tls.is_enabled(),
-            };
-            let member = (tls, format!("{}:{port}", uri.host()));
-            if !members.contains(&member) {
-                members.push(member);
-            }
-        }
-        Ok(members)
-    }
-
-    pub(crate) fn validate(&self) -> Result<()> {
-        let members = self.members()?;
-        self.authentication.credentials()?;
-        self.tls.validate()?;
-        if members.iter().any(|(tls, _)| *tls) {
-            tls::client_config(&self.tls)?;
-        }
-        let registration = &self.service_registration;
-        if registration.ttl < Duration::from_secs(1) || registration.ttl > Duration::from_secs(9_000_000_000)
-        {
-            return Err(
-                invalid("service_registration.ttl", "out of range").with_hint("give a second or more")
-            );
-        }
-        if registration.refresh_interval >= registration.ttl {
-            return Err(invalid(
-                "service_registration.refresh_interval",
-                "not shorter than the TTL",
-            )
-            .with_hint("give a third of the TTL, or remove it"));
-        }
-        if self.keep_alive_interval < Duration::from_secs(5) {
-            return Err(invalid("keep_alive_interval", "too short")
-                .with_hint("give 5 s or more: etcd ends connections that probe more often"));
-        }
-        if !(1..=10_000).contains(&self.discovery.page_size) {
-            return Err(invalid("discovery.page_size", "out of range").with_hint("give 1 to 10000"));
-        }
-        let (services, values) = (&registration.key_prefix, &self.config.prefix);
-        for (field, prefix) in [
-            ("service_registration.key_prefix", services),
-            ("config.prefix", values),
-        ] {
-            if !prefix.is_empty() && (!prefix.ends_with('/') || prefix.chars().any(char::is_control)) {
-                return Err(invalid(field, "does not end with `/`").with_hint("write it like `/services/`"));
-            }
-        }
-        if values.is_empty() || values.starts_with(services.as_str()) && !services.is_empty() {
-            return Err(invalid("config.prefix", "values would be among the services")
-                .with_hint("give a prefix of its own, such as `/config/`"));
-        }
-        Ok(())
     }
 }
 

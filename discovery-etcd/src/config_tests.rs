@@ -23,6 +23,10 @@ const SPECIFICATION: &str = r#"etcd:
     key_prefix: "/services/"
     ttl: 30
     refresh_interval: 10
+
+  discovery:
+    watch_prefix: "/services/"
+    recursive: true
 "#;
 
 fn loader() -> Loader {
@@ -39,7 +43,12 @@ fn the_block_of_the_specification_is_read_whole() {
     let members = config.members().unwrap();
     assert_eq!(members.len(), 3);
     assert_eq!(members[0], (true, "etcd-1.company.com:2379".to_owned()));
-    assert_eq!(config.service_registration, ServiceRegistration::default());
+    let registration = ServiceRegistration {
+        refresh_interval: Some(Duration::from_secs(10)),
+        ..ServiceRegistration::default()
+    };
+    assert_eq!(config.service_registration, registration);
+    assert_eq!(config.discovery.watch_prefix.as_deref(), Some("/services/"));
     let credentials = config.authentication.credentials().unwrap().unwrap();
     assert_eq!(credentials.name, SecretSource::Env("ETCD_USERNAME".into()));
     assert_eq!(credentials.password, SecretSource::Env("ETCD_PASSWORD".into()));
@@ -47,14 +56,14 @@ fn the_block_of_the_specification_is_read_whole() {
 
 #[test]
 fn a_uri_says_the_same() {
-    let uri = parse_uri("etcd://a:2379,b/apps/?namespace=/tenant&format=grpc&ttl=15").unwrap();
+    let uri = parse_uri("etcd://a:2379,b/apps/?namespace=/tenant&format=grpc&ttl=5").unwrap();
     let config = read(&loader().uri(&uri).unwrap());
     let members: Vec<_> = config.members().unwrap().into_iter().map(|(_, at)| at).collect();
     assert_eq!(members, ["a:2379", "b:2379"]);
     assert_eq!(config.service_registration.key_prefix, "/apps/");
     assert_eq!(config.namespace, "/tenant");
     assert_eq!(config.service_registration.format, Format::Grpc);
-    assert_eq!(config.service_registration.ttl, Duration::from_secs(15));
+    assert_eq!(config.service_registration.ttl, Duration::from_secs(5));
 }
 
 #[test]
@@ -106,7 +115,7 @@ fn mistakes_name_their_field() {
         assert_eq!(failed.kind(), ErrorKind::ConfigInvalid);
         failed.to_string()
     };
-    let rows: [Mistake; 12] = [
+    let rows: [Mistake; 14] = [
         (|c| c.endpoints.clear(), "etcd.endpoints"),
         (|c| c.endpoints = vec!["ftp://a".into()], "etcd.endpoints"),
         (|c| c.endpoints = vec!["a:0".into()], "etcd.endpoints"),
@@ -125,9 +134,14 @@ fn mistakes_name_their_field() {
             "service_registration.ttl",
         ),
         (
-            |c| c.service_registration.ttl = Duration::from_secs(5),
+            |c| c.service_registration.refresh_interval = Some(Duration::from_secs(30)),
             "refresh_interval",
         ),
+        (
+            |c| c.discovery.watch_prefix = Some("/apps/".into()),
+            "watch_prefix",
+        ),
+        (|c| c.discovery.recursive = false, "recursive"),
         (
             |c| c.keep_alive_interval = Duration::from_secs(4),
             "keep_alive_interval",

@@ -14,6 +14,7 @@ mod keys;
 mod kv;
 mod lease;
 mod registry;
+mod validate;
 mod watcher;
 mod wire;
 

@@ -54,7 +54,6 @@ pub(crate) fn config<T: Display>(endpoints: impl IntoIterator<Item = T>) -> Etcd
     let mut config = EtcdConfig::at(endpoints.into_iter().map(|endpoint| endpoint.to_string()));
     config.discovery.confirm_interval = Duration::from_secs(1);
     config.service_registration.ttl = TTL;
-    config.service_registration.refresh_interval = TTL / 3;
     config
 }
 
