@@ -1,43 +1,82 @@
-//! Registers at etcd, watches, changes metadata and withdraws; without `ETCDCTL_ENDPOINTS` it says what to set.
+//! On etcd: registers twice by one lease, watches, picks, reads and writes a value, and leaves nothing behind.
 //!
-//! `ETCDCTL_ENDPOINTS=127.0.0.1:2379 cargo run --example etcd --features etcd`
+//! `cargo run --example etcd --features etcd`; `DISCOVERY_URI` names other members than `etcd://127.0.0.1:2379`, best all
+//! of a cluster: `etcd://a:2379,b:2379,c:2379`.
 
-#![expect(clippy::print_stdout, reason = "it shows what it does")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it shows what it does")]
 
-use std::time::Duration;
+use std::{env, process::ExitCode, time::Duration};
 
-use discovery::{Client, MetaChange, Registration, Result};
+use discovery::{Client, Error, ErrorKind, MetaChange, PutMode, Registration, Result};
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let Ok(endpoints) = std::env::var("ETCDCTL_ENDPOINTS") else {
-        println!("set ETCDCTL_ENDPOINTS, and build with --features etcd");
-        return Ok(());
+async fn main() -> ExitCode {
+    let uri = env::var("DISCOVERY_URI").unwrap_or_else(|_| "etcd://127.0.0.1:2379".to_owned());
+    let client = match Client::from_uri(&uri) {
+        Ok(client) => client,
+        Err(error) => return failed(&uri, &error),
     };
-    // One of several members is enough to start with; all of them are better.
-    let client = Client::from_uri(&format!("etcd://{endpoints}?ttl=5"))?;
-    let status = client.status().await;
-    println!("connected: {status:?}");
+    let shown = show(&client).await;
+    // Revokes the lease, and all that lives by it, also after a failure.
+    let ended = client.shutdown(Duration::from_secs(5)).await;
+    match shown.and(ended) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&uri, &error),
+    }
+}
 
-    // One lease for both: it is kept alive until shutdown, which revokes it.
-    let first = client
-        .register(Registration::builder("hello-etcd", "127.0.0.1", 8081).build()?)
-        .await?;
-    client
-        .register(Registration::builder("hello-etcd", "127.0.0.1", 8082).build()?)
-        .await?;
-    println!("registered as {}", first.key());
+async fn show(client: &Client) -> Result<()> {
+    // One lease for both, kept alive by one heartbeat; each is a key below /services/.
+    let first = Registration::builder("hello", "127.0.0.1", 8081).build()?;
+    let first = client.register(first).await?;
+    let second = Registration::builder("hello", "127.0.0.1", 8082).build()?;
+    let second = client.register(second).await?;
+    println!("registered as {} and {}", first.id(), second.id());
 
-    let mut changes = client.service("hello-etcd")?.subscribe();
+    // A watch keeps this view up to date; a pick asks nobody.
+    let hello = client.service("hello")?;
+    let mut changes = hello.subscribe();
+    while changes.next().await?.instances.len() < 2 {}
+    println!("picked {}", hello.acquire()?.instance().address());
+
+    // Changed by compare and swap; the record stays under its lease.
     first.update_meta(MetaChange::new().set("version", "2")).await?;
     loop {
-        let seen = tokio::time::timeout(Duration::from_secs(10), changes.next()).await??;
-        println!("{} instances", seen.instances.len());
-        if seen.instances.len() == 2 && seen.instances.iter().any(|i| i.meta.contains_key("version")) {
+        let view = changes.next().await?;
+        let mut changed = view
+            .instances
+            .iter()
+            .filter(|one| one.meta.contains_key("version"));
+        if let Some(one) = changed.next() {
+            println!("{} has version {}", one.key.id, one.meta["version"]);
             break;
         }
     }
-    client.shutdown(Duration::from_secs(5)).await?;
-    println!("withdrawn");
-    Ok(())
+    // Its key goes, the lease stays with the other.
+    second.deregister().await?;
+    while changes.next().await?.instances.len() > 1 {}
+    println!("one is left");
+
+    // Values below /config/, by compare and set.
+    let values = client.config()?;
+    let key = "discovery-example/rate_limit";
+    let version = values.put(key, "100", PutMode::Upsert).await?;
+    let version = values.put(key, "200", PutMode::IfVersion(version)).await?;
+    if let Some(entry) = values.get(key).await? {
+        println!("{key} = {}", String::from_utf8_lossy(&entry.value));
+    }
+    values.delete(key, Some(version)).await.map(drop)
+}
+
+/// Says what went wrong and how to get what is missing.
+fn failed(uri: &str, error: &Error) -> ExitCode {
+    eprintln!("{uri}: {error}");
+    match error.kind() {
+        ErrorKind::Unsupported => eprintln!("run it with: cargo run --example etcd --features etcd"),
+        ErrorKind::Unavailable | ErrorKind::Timeout => {
+            eprintln!("start etcd, or name its members in DISCOVERY_URI");
+        }
+        _ => {}
+    }
+    ExitCode::from(error.kind().exit_code())
 }

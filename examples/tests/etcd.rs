@@ -1,106 +1,94 @@
-//! The quickstart on real etcd, old and new; `scripts/test` gets them. What cannot run is shown as ignored.
+//! The quickstart and the etcd example on real etcd, old and new; `scripts/test` gets them. What cannot run is shown as
+//! ignored. That the example says what it lacks needs no server.
 
-use std::{env, process::Command};
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
 
-use async_trait::async_trait;
-use discovery::{Error, ErrorKind, Result};
-use discovery_testkit::server::{ChildServer, Place, Recipe, Server};
+use discovery_testkit::server::{
+    Server,
+    etcd::{Age, Etcd},
+};
 use libtest_mimic::{Arguments, Failed, Trial};
 
+/// The examples that run on etcd.
+const EXAMPLES: [&str; 2] = ["quickstart", "etcd"];
+
 fn main() {
-    let trials = ["DISCOVERY_ETCD_OLD", "DISCOVERY_ETCD_NEW"]
+    let mut trials = vec![
+        Trial::test("etcd_without_a_server_says_how_to_get_one", without_server),
+        Trial::test("etcd_without_its_feature_says_how_to_get_it", without_feature),
+    ];
+    for (age, example) in Age::ALL
         .into_iter()
-        .map(
-            |variable| match env::var(variable).ok().filter(|program| !program.is_empty()) {
-                Some(program) => Trial::test(format!("{variable}::quickstart"), move || quickstart(program)),
-                None => Trial::test(format!("{variable}::quickstart (not run: it is not set)"), || {
-                    Ok(())
-                })
-                .with_ignored_flag(true),
-            },
-        );
+        .flat_map(|age| EXAMPLES.map(|example| (age, example)))
+    {
+        let name = format!("{}::{example}", age.name());
+        trials.push(match age.binary() {
+            Some(binary) => Trial::test(name, move || on_etcd(binary, example)),
+            None => Trial::test(format!("{name} (not run: {} is not set)", age.variable()), || {
+                Ok(())
+            })
+            .with_ignored_flag(true),
+        });
+    }
     let mut arguments = Arguments::from_args();
     // One at a time: the quickstart's heartbeats are a fraction of a second apart.
     arguments.test_threads = Some(1);
-    libtest_mimic::run(&arguments, trials.collect()).exit();
+    libtest_mimic::run(&arguments, trials).exit();
 }
 
-#[derive(Debug)]
-struct Member(String);
-
-fn broken(source: etcd_client::Error) -> Error {
-    Error::new(ErrorKind::Unavailable, "the server cannot be asked").with_source(source)
+/// Runs an example with these features.
+fn run(example: &str, features: &str, uri: &str) -> Result<Output, Failed> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let output = Command::new(cargo)
+        .args(["run", "--quiet", "--example", example, "--features", features])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
+        .env("DISCOVERY_URI", uri)
+        .output()?;
+    Ok(output)
 }
 
-#[async_trait]
-impl Recipe for Member {
-    fn name(&self) -> &'static str {
-        "etcd"
-    }
-
-    fn ports(&self) -> usize {
-        2
-    }
-
-    fn command(&self, place: &Place) -> tokio::process::Command {
-        let (client, peer) = (place.endpoints()[0], place.endpoints()[1]);
-        let mut command = tokio::process::Command::new(&self.0);
-        command
-            .args(["--name", "m", "--log-level", "error", "--data-dir"])
-            .arg(place.dir().join("data"))
-            .args(["--listen-client-urls", &format!("http://{client}")])
-            .args(["--advertise-client-urls", &format!("http://{client}")])
-            .args(["--listen-peer-urls", &format!("http://{peer}")])
-            .args(["--initial-advertise-peer-urls", &format!("http://{peer}")])
-            .args(["--initial-cluster", &format!("m=http://{peer}")]);
-        command
-    }
-
-    async fn probe(&self, place: &Place) -> Result<()> {
-        left(place).await.map(drop)
-    }
-
-    async fn version(&self, _: &Place) -> Result<String> {
-        Ok("as given".to_owned())
-    }
+fn told(output: &Output) -> String {
+    let all = [&output.stdout[..], &output.stderr].concat();
+    format!("{}:\n{}", output.status, String::from_utf8_lossy(&all))
 }
 
-/// How many keys there are.
-async fn left(place: &Place) -> Result<i64> {
-    let mut etcd = etcd_client::Client::connect([place.endpoints()[0].to_string()], None)
-        .await
-        .map_err(broken)?;
-    let all = etcd_client::GetOptions::new().with_all_keys().with_count_only();
-    Ok(etcd.get("", Some(all)).await.map_err(broken)?.count())
-}
-
-/// It ends with exit code 0, which it does only if all of it happened, and leaves nothing.
-fn quickstart(program: String) -> Result<(), Failed> {
+/// It ends with exit code 0, which it does only if all of it happened, and leaves neither a key nor a lease.
+fn on_etcd(binary: PathBuf, example: &str) -> Result<(), Failed> {
     let runtime = tokio::runtime::Runtime::new()?;
-    let etcd = ChildServer::new(Member(program))?;
+    let etcd = runtime.block_on(Etcd::dev(binary).build())?;
     runtime.block_on(etcd.start())?;
-    for (example, variable, value) in [
-        (
-            "quickstart",
-            "DISCOVERY_URI",
-            format!("etcd://{}", etcd.endpoint()),
-        ),
-        ("etcd", "ETCDCTL_ENDPOINTS", etcd.endpoint().to_string()),
-    ] {
-        let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        let run = Command::new(cargo)
-            .args(["run", "--quiet", "--features", "etcd", "--example", example])
-            .env(variable, value)
-            .output()?;
-        if !run.status.success() {
-            let told = [run.stdout, run.stderr].concat();
-            return Err(format!("{example}: {}:\n{}", run.status, String::from_utf8_lossy(&told)).into());
-        }
-        let left = runtime.block_on(left(etcd.place()))?;
-        if left != 0 {
-            return Err(format!("{example}: {left} keys are left").into());
-        }
+    let output = run(example, "etcd", &format!("etcd://{}", etcd.endpoint()))?;
+    if !output.status.success() {
+        return Err(told(&output).into());
     }
+    let keys = runtime.block_on(etcd.ctl(&["get", "--prefix", "--keys-only", "/"]))?;
+    let leases = runtime.block_on(etcd.ctl(&["lease", "list"]))?;
     runtime.block_on(etcd.stop())?;
+    if !keys.trim().is_empty() || !leases.starts_with("found 0 leases") {
+        return Err(format!("left behind: {keys:?}, {leases:?}").into());
+    }
+    Ok(())
+}
+
+fn without_server() -> Result<(), Failed> {
+    // Nobody listens on a port that was just given back.
+    let closed: SocketAddr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    fails(&run("etcd", "etcd", &format!("etcd://{closed}"))?, "start etcd")
+}
+
+fn without_feature() -> Result<(), Failed> {
+    fails(&run("etcd", "", "etcd://127.0.0.1:2379")?, "--features etcd")
+}
+
+/// It failed, and told how to do better.
+fn fails(output: &Output, hint: &str) -> Result<(), Failed> {
+    let told = told(output);
+    if output.status.success() || !told.contains(hint) {
+        return Err(told.into());
+    }
     Ok(())
 }
