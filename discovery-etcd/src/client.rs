@@ -35,7 +35,7 @@ const LARGEST: usize = 16 << 20;
 /// How long one member may take to answer a read while there are others to ask.
 const PATIENCE: Duration = Duration::from_millis(1500);
 /// Requests that wait for a stream's attention.
-const QUEUE: usize = 64;
+const QUEUE: usize = 1024;
 
 /// Whether a request may be repeated on another member when it is not known whether it was carried out (E-28).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

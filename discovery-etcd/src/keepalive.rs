@@ -1,6 +1,9 @@
 //! One stream that keeps all leases of a client alive (E-4).
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Mutex,
+};
 
 use discovery_core::{Error, ErrorKind, Result};
 use tokio::{
@@ -31,7 +34,7 @@ pub(crate) struct KeepAlives {
 #[derive(Debug, Default)]
 struct Waiting {
     answers: HashMap<i64, Vec<oneshot::Sender<Result<i64>>>>,
-    queue: Vec<i64>,
+    queue: VecDeque<i64>,
 }
 
 impl Waiting {
@@ -87,7 +90,7 @@ impl KeepAlives {
         {
             let mut waiting = lock(&self.waiting);
             waiting.answers.entry(id).or_default().push(sender);
-            waiting.queue.push(id);
+            waiting.queue.push_back(id);
         }
         self.queued.notify_one();
         let broken = || error::error(ErrorKind::Unexpected, "a keep-alive was lost");
@@ -117,11 +120,13 @@ impl KeepAlives {
                     self.queued.notified().await;
                     continue;
                 };
-                match self.client.stream(PATH, KeepAliveRequest { id: first }).await {
+                let first_request = KeepAliveRequest { id: first };
+                // Large, and rare.
+                match Box::pin(self.client.stream(PATH, first_request)).await {
                     Ok((requests, answers, member)) => {
                         // Whoever asked over a line that broke, or was opened in vain, is asked for again.
                         let mut waiting = lock(&self.waiting);
-                        let again: Vec<_> = waiting
+                        let again: VecDeque<_> = waiting
                             .answers
                             .keys()
                             .copied()
@@ -139,20 +144,16 @@ impl KeepAlives {
                     Err(failed) => return failed,
                 }
             };
-            let queue = std::mem::take(&mut lock(&self.waiting).queue);
-            let mut unsent = queue.into_iter();
-            for id in unsent.by_ref() {
-                if let Err(mpsc::error::TrySendError::Full(request)) =
-                    open.requests.try_send(KeepAliveRequest { id })
-                {
-                    lock(&self.waiting).queue.push(request.id);
-                    break;
-                }
-            }
             let more = {
-                let mut waiting = lock(&self.waiting);
-                waiting.queue.extend(unsent);
-                !waiting.queue.is_empty()
+                let queue = &mut lock(&self.waiting).queue;
+                // What does not fit stays, and so does what is for a stream that has ended; its answer says so.
+                while let Some(id) = queue.pop_front() {
+                    if open.requests.try_send(KeepAliveRequest { id }).is_err() {
+                        queue.push_front(id);
+                        break;
+                    }
+                }
+                !queue.is_empty()
             };
             let said = tokio::select! {
                 said = open.answers.message() => said,
@@ -172,7 +173,7 @@ impl KeepAlives {
                 Err(status) => error::of_status(status),
             };
             *line = None;
-            return self.client.stream_failed(member, fault).await;
+            return Box::pin(self.client.stream_failed(member, fault)).await;
         }
     }
 

@@ -94,10 +94,11 @@ impl EtcdRegistry {
             .filter(|((_, report), key)| !self.leases.shows(id, key, report))
             .map(|((key, report), name)| self.show_ours(id, key, name, report))
             .collect();
-        stream::iter(changed)
-            .buffer_unordered(ABREAST)
-            .try_collect()
-            .await
+        if changed.is_empty() {
+            return Ok(());
+        }
+        // Large, and rare.
+        Box::pin(stream::iter(changed).buffer_unordered(ABREAST).try_collect()).await
     }
 
     async fn show_ours(&self, id: i64, key: &InstanceKey, name: String, report: &HealthReport) -> Result<()> {
