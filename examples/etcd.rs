@@ -43,11 +43,11 @@ async fn show(client: &Client) -> Result<()> {
     first.update_meta(MetaChange::new().set("version", "2")).await?;
     loop {
         let view = changes.next().await?;
-        let mut changed = view
+        let mut updated = view
             .instances
             .iter()
             .filter(|one| one.meta.contains_key("version"));
-        if let Some(one) = changed.next() {
+        if let Some(one) = updated.next() {
             println!("{} has version {}", one.key.id, one.meta["version"]);
             break;
         }

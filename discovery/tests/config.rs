@@ -513,7 +513,7 @@ async fn code_alone_names_backend_servers_and_settings() {
         ("consull", "", ""),
         ("memory", "", ".tll"),
         ("memory", "", "client.tiemout"),
-        ("etcd", "", ""),
+        ("eureka", "", ""),
     ];
     for (backend, servers, path) in failing {
         let settings = (!path.is_empty()).then(|| (path, "1s".into()));
