@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::support::{
     PATIENCE, Setup, TTL, api, client, config, lasting, ports, query, shows, started, view_shows,
+    view_shows_within,
 };
 
 const PASSWORD: &str = "s3ntinel";
@@ -125,7 +126,8 @@ pub(crate) async fn e_34_a_right_lost_during_a_watch_wipes_nothing(setup: Setup)
     ];
     etcd.ctl(&grant).await.unwrap();
     direct.registry.register(&lasting(2)).await.unwrap();
-    view_shows(&watched, 2).await;
+    // What is denied is asked for again every 30 s at the latest.
+    view_shows_within(&watched, 2, 3 * PATIENCE).await;
     watched.shutdown(PATIENCE).await.unwrap();
 }
 

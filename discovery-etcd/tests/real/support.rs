@@ -114,8 +114,12 @@ pub(crate) async fn shows(backend: &Backend, wanted: &[u16]) {
 
 /// Waits until a view shows so many instances.
 pub(crate) async fn view_shows(client: &Client, wanted: usize) {
+    view_shows_within(client, wanted, PATIENCE).await;
+}
+
+pub(crate) async fn view_shows_within(client: &Client, wanted: usize, patience: Duration) {
     let view = client.query(&query()).unwrap();
-    eventually(format!("{wanted} instances"), PATIENCE, || async {
+    eventually(format!("{wanted} instances"), patience, || async {
         match view.instances().await {
             Ok(found) if found.instances.len() == wanted => Ok(()),
             other => Err(format!("{other:?}")),
