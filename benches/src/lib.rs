@@ -3,9 +3,11 @@
 //! `README.md` tells the method and how to read the figures.
 
 pub mod consul;
+pub mod etcd;
 pub mod fanout;
 pub mod harness;
 pub mod lookup;
 pub mod pick;
 pub mod publish;
+mod upstream;
 pub mod world;

@@ -54,7 +54,7 @@ impl Capture {
         (capture, guard)
     }
 
-    /// Captures everything logged in this process at TRACE from now on.
+    /// Captures everything logged in this process at TRACE from now on, but for the frames of HTTP/2.
     ///
     /// # Errors
     /// When the process has a global subscriber already.
@@ -66,7 +66,8 @@ impl Capture {
 
     fn subscriber(&self) -> impl SubscriberInitExt + use<> {
         tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::new("trace"))
+            // It logs every frame, without what is in it, and would drown everything else.
+            .with_env_filter(EnvFilter::new("trace,h2=info"))
             .with_ansi(false)
             .with_span_events(FmtSpan::FULL)
             .with_writer(self.clone())

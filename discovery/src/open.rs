@@ -29,10 +29,13 @@ const BACKENDS: &[&str] = &[
     CONSUL,
     #[cfg(feature = "local")]
     LOCAL,
+    #[cfg(feature = "etcd")]
+    ETCD,
 ];
 const MEMORY: &str = "memory";
 const CONSUL: &str = "consul";
 const LOCAL: &str = "local";
+const ETCD: &str = "etcd";
 
 #[cfg(feature = "consul")]
 const CONSUL_BLOCK: KnownBlock = discovery_consul::ConsulConfig::BLOCK;
@@ -43,6 +46,11 @@ const CONSUL_BLOCK: KnownBlock = KnownBlock::missing_feature(CONSUL, CONSUL);
 const LOCAL_BLOCK: KnownBlock = discovery_local::LocalConfig::BLOCK;
 #[cfg(not(feature = "local"))]
 const LOCAL_BLOCK: KnownBlock = KnownBlock::missing_feature(LOCAL, LOCAL);
+
+#[cfg(feature = "etcd")]
+const ETCD_BLOCK: KnownBlock = discovery_etcd::EtcdConfig::BLOCK;
+#[cfg(not(feature = "etcd"))]
+const ETCD_BLOCK: KnownBlock = KnownBlock::missing_feature(ETCD, ETCD);
 
 /// Every block a file may hold; one of a backend that is not built in names its feature.
 const KNOWN: &[KnownBlock] = &[
@@ -58,7 +66,7 @@ const KNOWN: &[KnownBlock] = &[
     AclPolicies::BLOCK,
     MemoryConfig::BLOCK,
     CONSUL_BLOCK,
-    KnownBlock::missing_feature("etcd", "etcd"),
+    ETCD_BLOCK,
     KnownBlock::missing_feature("kubernetes_discovery", "k8s"),
     KnownBlock::missing_feature("eureka", "eureka"),
     KnownBlock::missing_feature("dns_discovery", "dns"),
@@ -336,6 +344,8 @@ fn connect(loaded: &Loader, backend: &str) -> Result<Backend> {
         CONSUL => discovery_consul::backend(loaded.block(CONSUL)?),
         #[cfg(feature = "local")]
         LOCAL => discovery_local::backend(loaded.block(LOCAL)?),
+        #[cfg(feature = "etcd")]
+        ETCD => discovery_etcd::backend(loaded.block(ETCD)?),
         other => Err(Error::new(ErrorKind::ConfigInvalid, "unknown backend")
             .with_context("backend", format!("{other:?}"))
             .with_hint(format!("use one of: {}", BACKENDS.join(", ")))),

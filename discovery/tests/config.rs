@@ -89,6 +89,7 @@ async fn a_backend_that_is_not_built_in_names_its_feature() {
     for (block, feature) in [
         #[cfg(not(feature = "consul"))]
         ("consul", "consul"),
+        #[cfg(not(feature = "etcd"))]
         ("etcd", "etcd"),
         ("kubernetes_discovery", "k8s"),
         ("eureka", "eureka"),
@@ -483,6 +484,20 @@ fn a_local_file_is_named_by_uri_file_or_environment() {
         let answer = in_environment(&[("DISCOVERY_URI", mistake)], None);
         assert!(answer.contains("config_invalid: "), "{mistake}: {answer}");
     }
+/// The variables of etcdctl work, and yield to what is given explicitly.
+#[cfg(feature = "etcd")]
+#[test]
+fn etcd_is_named_by_uri_file_or_its_own_environment() {
+    let endpoints = ("ETCDCTL_ENDPOINTS", "a:2379,b:2379");
+    assert!(in_environment(&[endpoints], Some("etcd:\n")).ends_with("client of etcd (a:2379,b:2379)"));
+    let uri = ("DISCOVERY_URI", "etcd://other:2379");
+    assert!(in_environment(&[endpoints, uri], None).ends_with("client of etcd (other:2379)"));
+    let user = ("ETCDCTL_USER", "root:hunter2");
+    let answer = in_environment(&[("DISCOVERY_URI", "etcd://h?nope=x"), user], None);
+    assert!(
+        answer.contains("config_invalid: ") && !answer.contains("hunter2"),
+        "{answer}"
+    );
 }
 
 #[test]
@@ -497,7 +512,7 @@ fn mistakes_in_the_environment_are_named() {
     let answer = in_environment(&[uri, ("DISCOVERY_CLIENT_TIMEOUT", "soon")], None);
     assert!(answer.contains("DISCOVERY_CLIENT_TIMEOUT"), "{answer}");
     assert!(answer.contains("bad duration \"soon\""), "{answer}");
-    let answer = in_environment(&[uri, ("DISCOVERY_ETCD_TOKEN", "hunter2")], None);
+    let answer = in_environment(&[uri, ("DISCOVERY_EUREKA_TOKEN", "hunter2")], None);
     assert!(answer.contains("unsupported: "), "{answer}");
     assert!(!answer.contains("hunter2"), "{answer}");
     // Variables of our own tests are no mistake.
@@ -522,7 +537,7 @@ async fn code_alone_names_backend_servers_and_settings() {
         ("consull", "", ""),
         ("memory", "", ".tll"),
         ("memory", "", "client.tiemout"),
-        ("etcd", "", ""),
+        ("eureka", "", ""),
     ];
     for (backend, servers, path) in failing {
         let settings = (!path.is_empty()).then(|| (path, "1s".into()));

@@ -9,10 +9,13 @@ use tokio::runtime::Runtime;
 
 use super::{
     OURS, RAW, REQWEST,
-    fixture::{Entry, Fixture, ours, quiet, reqwest, write},
+    fixture::{Entry, Fixture, ours, reqwest, write},
     raw::Raw,
 };
-use crate::harness::{Cell, Plan, Report, Table, clock, median};
+use crate::{
+    harness::{Cell, Plan, Report, Table, clock, median},
+    upstream::quiet,
+};
 
 const INSTANCES: usize = 10;
 /// Calls in a row of one contender; a sample is their median. Short turns, so that no one contender meets all of what

@@ -1,25 +1,15 @@
 //! A Consul of its own, services in it, and the two async clients that are raced.
 
-use std::{borrow::Cow, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{borrow::Cow, net::SocketAddr, path::Path};
 
 use discovery_consul::{ConsulConfig, backend};
-use discovery_core::{
-    Backend, Query, TaskGroup,
-    pick::{RoundRobin, Service, Strategy},
-    resolver::{Resolver, ResolverOptions},
-    tls,
-};
+use discovery_core::{Backend, tls};
 use discovery_testkit::server::{Server, consul::Consul};
 use serde::Deserialize;
 use tokio::runtime::Runtime;
 
 use super::raw::Raw;
-
-/// A runtime of one thread, on which whoever blocks does all the work.
-pub(super) fn quiet() -> Runtime {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime")
-}
+use crate::upstream::busy;
 
 /// A Consul that ends with this.
 #[derive(Debug)]
@@ -40,11 +30,7 @@ impl Fixture {
     }
 
     fn of(binary: &Path, persistent: bool) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .expect("a runtime");
+        let runtime = busy();
         let consul = runtime.block_on(async {
             let mut builder = Consul::dev(binary);
             if persistent {
@@ -97,20 +83,6 @@ pub(super) fn marker(revision: u64) -> String {
 /// Our backend on this agent.
 pub(super) fn ours(address: SocketAddr) -> Backend {
     backend(ConsulConfig::at(format!("http://{address}"))).expect("a backend")
-}
-
-/// A service handle over it, kept up to date by tasks of `runtime`, whose view is ready.
-pub(super) fn service(runtime: &Runtime, backend: Backend, name: &str) -> Service {
-    let strategy: Arc<dyn Strategy> = Arc::new(RoundRobin);
-    runtime.block_on(async {
-        let tasks = TaskGroup::current().expect("inside a runtime");
-        let resolver = Resolver::new(backend, tasks, ResolverOptions::default());
-        let query = Query::service(name).expect("a valid name");
-        let view = resolver.view(&query, &strategy).expect("a view");
-        let service = Service::new(view, Duration::from_secs(10));
-        service.ready().await.expect("a first answer");
-        service
-    })
 }
 
 /// reqwest as one would take it for this.

@@ -17,10 +17,13 @@ use tokio::runtime::Runtime;
 
 use super::{
     RAW,
-    fixture::{Fixture, marker, ours, quiet, service, write},
+    fixture::{Fixture, marker, ours, write},
     raw::{Raw, find},
 };
-use crate::harness::{Cell, Plan, Report, Table, clock};
+use crate::{
+    harness::{Cell, Plan, Report, Table, clock},
+    upstream::{quiet, service},
+};
 
 const INSTANCES: usize = 1000;
 const SERVICE: &str = "large";

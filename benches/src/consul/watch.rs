@@ -12,10 +12,13 @@ use std::{
 
 use super::{
     OURS, RAW, REQWEST,
-    fixture::{Entry, Fixture, marker, ours, reqwest, service, write},
+    fixture::{Entry, Fixture, marker, ours, reqwest, write},
     raw::{Raw, find},
 };
-use crate::harness::{Cell, Plan, Report, Table, clock, median};
+use crate::{
+    harness::{Cell, Plan, Report, Table, clock, median},
+    upstream::service,
+};
 
 const MANY: usize = 100;
 /// Changes of each service in one round.

@@ -269,6 +269,11 @@ impl Etcd {
         program::delete(&self.server.place().dir().join(DATA)).await
     }
 
+    /// What it counts, in the text form of Prometheus.
+    pub async fn metrics(&self) -> Result<String> {
+        Ok(Member::get(self.server.place(), "/metrics").await?.text())
+    }
+
     /// Runs `etcdctl` against this member, as root once there are users, and gives what it printed.
     ///
     /// # Errors

@@ -1,0 +1,247 @@
+//! G15: many leases kept alive by one client, each once, all at a time.
+
+use std::time::Duration;
+
+use discovery_core::{Backend, HealthReport, Lease, Registration, Renewal};
+use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
+use futures::future::join_all;
+use tokio::{runtime::Runtime, sync::mpsc};
+use tonic::{Streaming, client::Grpc, codegen::http::uri::PathAndQuery, transport::Endpoint};
+use tonic_prost::ProstCodec;
+
+use super::{CRATE, OURS, RAW, fixture::Fixture};
+use crate::{
+    harness::{Cell, Plan, Report, Table, clock},
+    upstream::quiet,
+};
+
+const SIZES: [usize; 2] = [64, 512];
+/// Longer than a run takes.
+const TTL: Duration = Duration::from_secs(3600);
+/// Times that all leases are kept alive in one sample, and about how many keep-alives that is.
+const KEEP_ALIVES: usize = 2048;
+
+/// What the crate does: a stream for each lease.
+struct Crate(Vec<(LeaseKeeper, LeaseKeepAliveStream)>);
+
+impl Crate {
+    async fn of(fixture: &Fixture, n: usize) -> Self {
+        let mut client = fixture.client().await.lease_client();
+        let mut streams = Vec::with_capacity(n);
+        for id in granted(fixture, n).await {
+            streams.push(client.keep_alive(id).await.expect("a stream"));
+        }
+        Self(streams)
+    }
+
+    async fn round(&mut self) {
+        let all = self.0.iter_mut().map(|(keeper, answers)| async {
+            keeper.keep_alive().await.expect("it is sent");
+            let answer = answers.message().await.expect("an answer").expect("an answer");
+            assert!(answer.ttl() > 0);
+        });
+        join_all(all).await;
+    }
+}
+
+async fn granted(fixture: &Fixture, n: usize) -> Vec<i64> {
+    let mut client = fixture.client().await;
+    let ttl = i64::try_from(TTL.as_secs()).expect("seconds");
+    let mut ids = Vec::with_capacity(n);
+    for _ in 0..n {
+        ids.push(client.lease_grant(ttl, None).await.expect("a lease").id());
+    }
+    ids
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Ask {
+    #[prost(int64, tag = "1")]
+    id: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Answer {
+    #[prost(int64, tag = "3")]
+    ttl: i64,
+}
+
+/// The least that could do it: all ids on one stream, nobody waits for an answer of their own.
+struct Raw {
+    ids: Vec<i64>,
+    requests: mpsc::UnboundedSender<Ask>,
+    answers: Streaming<Answer>,
+}
+
+impl Raw {
+    async fn of(fixture: &Fixture, n: usize) -> Self {
+        let ids = granted(fixture, n).await;
+        let endpoint = Endpoint::from_shared(fixture.etcd.url().to_owned()).expect("an address");
+        let mut grpc = Grpc::new(endpoint.connect().await.expect("etcd is there"));
+        grpc.ready().await.expect("a connection");
+        let (requests, mut sent) = mpsc::unbounded_channel();
+        // A server answers nothing before the first.
+        let first = Ask { id: ids[0] };
+        requests.send(first).expect("it is sent");
+        let sent = futures::stream::poll_fn(move |cx| sent.poll_recv(cx));
+        let path = PathAndQuery::from_static("/etcdserverpb.Lease/LeaseKeepAlive");
+        let codec = ProstCodec::<Ask, Answer>::default();
+        let answers = grpc.streaming(tonic::Request::new(sent), path, codec).await;
+        let mut raw = Self {
+            ids,
+            requests,
+            answers: answers.expect("a stream").into_inner(),
+        };
+        raw.answer().await;
+        raw
+    }
+
+    async fn answer(&mut self) {
+        let answer = self.answers.message().await.expect("an answer");
+        assert!(answer.expect("an answer").ttl > 0);
+    }
+
+    async fn round(&mut self) {
+        for id in &self.ids {
+            let request = Ask { id: *id };
+            self.requests.send(request).expect("it is sent");
+        }
+        for _ in 0..self.ids.len() {
+            self.answer().await;
+        }
+    }
+}
+
+/// Heartbeats as the registrar sends them, each waiting for its own answer.
+struct Ours {
+    backend: Backend,
+    leases: Vec<(Lease, Renewal)>,
+}
+
+impl Ours {
+    async fn of(fixture: &Fixture, n: usize) -> Self {
+        let (backend, mut leases) = (fixture.ours(), Vec::with_capacity(n));
+        for i in 0..n {
+            let registration = Registration::builder("kept", "10.0.0.1", 8080)
+                .id(format!("kept-{n}-{i}"))
+                .ttl(TTL)
+                .build()
+                .expect("a registration");
+            let lease = backend.registry.register(&registration).await.expect("a lease");
+            let renewal = Renewal::new([(lease.key.clone(), HealthReport::default())]);
+            leases.push((lease, renewal));
+        }
+        Self { backend, leases }
+    }
+
+    async fn round(&mut self) {
+        let all = self
+            .leases
+            .iter()
+            .map(|(lease, renewal)| self.backend.registry.renew(&lease.group, renewal));
+        for renewed in join_all(all).await {
+            renewed.expect("a heartbeat");
+        }
+    }
+}
+
+enum Contender {
+    Crate(Crate),
+    Raw(Raw),
+    Ours(Ours),
+}
+
+impl Contender {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Crate(_) => CRATE,
+            Self::Raw(_) => RAW,
+            Self::Ours(_) => OURS,
+        }
+    }
+
+    async fn round(&mut self) {
+        match self {
+            Self::Crate(one) => one.round().await,
+            Self::Raw(one) => one.round().await,
+            Self::Ours(one) => one.round().await,
+        }
+    }
+}
+
+/// Races them, each on the one thread that calls it, in turn.
+pub(super) fn run(plan: &Plan, fixture: &Fixture, report: &mut Report) {
+    let ticks = clock::Ticks::now();
+    let runtime = quiet();
+    let mut contenders = contenders(&runtime, fixture);
+    let cells = || {
+        let named = contenders.iter().map(|(n, one)| Cell::new(one.name(), *n, 1));
+        named.collect::<Vec<_>>()
+    };
+    let [mut walls, mut cpus] = [cells(), cells()];
+    for round in 0..=plan.rounds {
+        for (i, (n, one)) in contenders.iter_mut().enumerate() {
+            let turns = KEEP_ALIVES / *n;
+            let (wall, cpu) = (clock::wall(), clock::thread_cpu());
+            runtime.block_on(async {
+                for _ in 0..turns {
+                    one.round().await;
+                }
+            });
+            let each = |nanos: f64| Some(nanos / 1e3 / (turns * *n) as f64);
+            // The first round warms up.
+            if round > 0 {
+                walls[i].samples.push(each(clock::wall() - wall));
+                cpus[i].samples.push(each(clock::thread_cpu() - cpu));
+            }
+        }
+    }
+    let wall = Table::new("keep-alive", "us", RAW, walls, ticks);
+    let cpu = Table::new("beat cpu", "us", RAW, cpus, ticks);
+    let [few, many] = SIZES;
+    let goal =
+        |table: &Table, what: String, at_most, n, to| table.goal("G15", what, at_most, (OURS, n, 1), to);
+    let mut goals = Vec::new();
+    for n in [few, many] {
+        goals.push(goal(
+            &wall,
+            format!("{n} leases / etcd-client with {n}"),
+            1.0 / 1.6,
+            n,
+            (CRATE, n, 1),
+        ));
+        goals.push(goal(
+            &wall,
+            format!("{n} leases / one stream of tonic"),
+            1.0 / 0.9,
+            n,
+            (RAW, n, 1),
+        ));
+        goals.push(goal(
+            &cpu,
+            format!("CPU, {n} leases / etcd-client with {n}"),
+            0.5,
+            n,
+            (CRATE, n, 1),
+        ));
+    }
+    report.goals(goals);
+    report.table(wall);
+    report.table(cpu);
+}
+
+fn contenders(runtime: &Runtime, fixture: &Fixture) -> Vec<(usize, Contender)> {
+    runtime.block_on(async {
+        let mut all = Vec::new();
+        for n in SIZES {
+            all.push((n, Contender::Raw(Raw::of(fixture, n).await)));
+            all.push((n, Contender::Crate(Crate::of(fixture, n).await)));
+            all.push((n, Contender::Ours(Ours::of(fixture, n).await)));
+        }
+        // What happens once only: the health of a new registration is looked at.
+        for (_, one) in &mut all {
+            one.round().await;
+        }
+        all
+    })
+}

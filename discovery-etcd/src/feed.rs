@@ -1,0 +1,377 @@
+//! One range of keys: all of it at one revision, and then what changes, until the watch ends.
+
+use std::time::Duration;
+
+use discovery_core::{Cursor, Error, ErrorKind, Result};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
+};
+use tonic::Streaming;
+use tracing::debug;
+
+use crate::{
+    client::{Client, Kind},
+    error::{self, Fault},
+    keys::Range,
+    registry::page,
+    wire::{Event, Header, KeyValue, WatchAsk, WatchCreate, WatchProgress, WatchRequest, WatchResponse},
+};
+
+const PATH: &str = "/etcdserverpb.Watch/Watch";
+/// How often a new watch is asked how far it is, until it says so: it is only known to live once it has. Not at once, as
+/// servers cancel a watch whose history is gone within 100 ms, and older ones tell progress before that (E-20).
+const FIRST: Duration = Duration::from_millis(250);
+/// How often a list is begun anew because its revision was compacted while it was read.
+const LISTS: usize = 3;
+
+/// A place in the history of one cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) cluster: u64,
+    pub(crate) revision: i64,
+}
+
+impl Place {
+    pub(crate) fn cursor(self) -> Cursor {
+        Cursor::new(format!("{:x}:{}", self.cluster, self.revision))
+    }
+
+    /// The place after one of these events, the last of which ends here; nothing within a revision, as half of one is no
+    /// place to resume from.
+    pub(crate) fn after(self, events: &[Event], number: usize) -> Option<Self> {
+        let revision = revision_of(&events[number]);
+        match events.get(number + 1) {
+            None => Some(self),
+            Some(next) if revision_of(next) > revision => Some(Self { revision, ..self }),
+            Some(_) => None,
+        }
+    }
+
+    /// Reads a cursor; nothing where it is not one of ours.
+    pub(crate) fn read(cursor: &Cursor) -> Option<Self> {
+        let (cluster, revision) = cursor.as_str().split_once(':')?;
+        Some(Self {
+            cluster: u64::from_str_radix(cluster, 16).ok()?,
+            revision: revision.parse().ok().filter(|revision| *revision > 0)?,
+        })
+    }
+}
+
+/// Every key of a range at one revision, page by page (E-13, E-24).
+pub(crate) async fn list(client: &Client, range: &Range) -> Result<(Vec<KeyValue>, Place)> {
+    let mut tries = 0;
+    loop {
+        match list_once(client, range).await {
+            Err(failed) if failed.kind() == ErrorKind::WatchExpired && tries < LISTS => tries += 1,
+            Err(failed) if failed.kind() == ErrorKind::WatchExpired => {
+                return Err(error::error(
+                    ErrorKind::Unavailable,
+                    "the history is compacted faster than it can be read",
+                )
+                .with_source(failed));
+            }
+            listed => return listed,
+        }
+    }
+}
+
+async fn list_once(client: &Client, range: &Range) -> Result<(Vec<KeyValue>, Place)> {
+    let mut limit = i64::from(client.config().discovery.page_size);
+    let (mut from, mut place, mut all) = (range.from.clone(), None, Vec::new());
+    loop {
+        let revision = place.map_or(0, |place: Place| place.revision);
+        let asked = client
+            .call(Kind::Read, |client| {
+                let (from, options) = (from.clone(), page(&range.end, limit, revision));
+                async move { Client::kv(&client).get(from, Some(options)).await }
+            })
+            .await;
+        let answer = match asked {
+            // Large values: fewer at a time.
+            Err(failed) if failed.kind() == ErrorKind::InvalidInput && limit > 1 => {
+                debug!(limit, "a page was too large");
+                limit = (limit / 4).max(1);
+                continue;
+            }
+            asked => asked?,
+        };
+        let place = *place.get_or_insert({
+            let header = answer.header().ok_or_else(no_header)?;
+            Place {
+                cluster: header.cluster_id(),
+                revision: header.revision(),
+            }
+        });
+        all.extend(answer.kvs().iter().map(KeyValue::from));
+        let Some(last) = answer.kvs().last().filter(|_| answer.more()) else {
+            return Ok((all, place));
+        };
+        from = last.key().to_vec();
+        from.push(0);
+    }
+}
+
+fn no_header() -> Error {
+    error::error(ErrorKind::Protocol, "the server's answer has no header")
+}
+
+fn revision_of(event: &Event) -> i64 {
+    event.kv.as_ref().map_or(0, |kv| kv.mod_revision)
+}
+
+/// What a range's watch tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// This is all there is.
+    All(Vec<KeyValue>, Place),
+    /// This changed, in this order; the place is the one after all of it.
+    Changed(Vec<Event>, Place),
+    /// Nothing changed up to this place.
+    Confirmed(Place),
+}
+
+/// One range as it changes.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    client: Client,
+    range: Range,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// To be listed, or resumed from here.
+    Idle(Option<Place>),
+    Listed(Place),
+    Open(Box<Open>),
+}
+
+#[derive(Debug)]
+struct Open {
+    requests: mpsc::Sender<WatchRequest>,
+    answers: Streaming<WatchResponse>,
+    member: usize,
+    /// When it is asked next how far it is.
+    ask_at: Instant,
+    ask_every: Duration,
+    tracker: Tracker,
+}
+
+impl Feed {
+    /// A feed that starts with all there is, or with what changed since. Does nothing yet.
+    pub(crate) fn new(client: Client, range: Range, since: Option<Place>) -> Self {
+        Self {
+            client,
+            range,
+            state: State::Idle(since),
+        }
+    }
+
+    /// What is next.
+    pub(crate) async fn next(&mut self) -> Result<Told> {
+        loop {
+            match &mut self.state {
+                State::Idle(None) => {
+                    let (kvs, place) = list(&self.client, &self.range).await?;
+                    self.state = State::Listed(place);
+                    return Ok(Told::All(kvs, place));
+                }
+                State::Idle(Some(place)) | State::Listed(place) => {
+                    let place = *place;
+                    self.state = State::Open(Box::new(self.open(place).await?));
+                }
+                State::Open(open) => {
+                    let said = tokio::select! {
+                        biased;
+                        said = open.answers.message() => said,
+                        () = sleep_until(open.ask_at) => {
+                            let ask = WatchRequest { ask: Some(WatchAsk::Progress(WatchProgress {})) };
+                            // A full queue is a server that reads nothing; the connection's own probe finds that out.
+                            let _ = open.requests.try_send(ask);
+                            // A watch that has yet to catch up does not answer.
+                            open.ask_at = Instant::now() + FIRST.min(open.ask_every);
+                            continue;
+                        }
+                    };
+                    let taken = match said {
+                        Ok(Some(answer)) => open.tracker.take(answer),
+                        Ok(None) => Err((
+                            Fault::Member,
+                            error::error(ErrorKind::Unavailable, "the server ended the watch"),
+                        )),
+                        Err(status) => Err(error::of_status(status)),
+                    };
+                    match taken {
+                        Ok(None) => {}
+                        Ok(Some(told)) => {
+                            if matches!(told, Told::Confirmed(_)) {
+                                open.ask_at = Instant::now() + open.ask_every;
+                            }
+                            return Ok(told);
+                        }
+                        Err(fault) => {
+                            let (member, client) = (open.member, self.client.clone());
+                            return Err(client.stream_failed(member, fault).await);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn open(&self, after: Place) -> Result<Open> {
+        let create = WatchCreate {
+            key: self.range.from.clone(),
+            range_end: self.range.end.clone(),
+            // E-13: of what is told, all after this revision counts. Asked for from it on, as servers answer no question about
+            // progress before the first revision asked for is there, and those before 3.5.18 lose deletions of a watch that
+            // begins where the history does (E-27).
+            start_revision: after.revision,
+            progress_notify: true,
+            prev_kv: true,
+            fragment: true,
+        };
+        let create = WatchRequest {
+            ask: Some(WatchAsk::Create(create)),
+        };
+        let (requests, mut answers, member) = self.client.stream::<_, WatchResponse>(PATH, create).await?;
+        // E-20: whether progress can be trusted depends on the member that tells it; one that does not say its version is
+        // taken for old.
+        let trusted = self
+            .client
+            .call(Kind::Read, |client| async move {
+                client.maintenance_client().status().await
+            })
+            .await
+            .is_ok_and(|status| tells_progress(status.version()));
+        let mut tracker = Tracker::new(after, trusted);
+        let limit = self.client.config().request_timeout;
+        let first = match timeout(limit, answers.message()).await {
+            Ok(Ok(Some(answer))) => tracker.take(answer),
+            Ok(Ok(None)) => Err((
+                Fault::Member,
+                error::error(ErrorKind::Unavailable, "the server ended the watch"),
+            )),
+            Ok(Err(status)) => Err(error::of_status(status)),
+            Err(_) => Err((Fault::Member, error::late(limit))),
+        };
+        if let Err(fault) = first {
+            return Err(self.client.stream_failed(member, fault).await);
+        }
+        let ask_every = confirm_every(self.client.config().discovery.confirm_interval);
+        Ok(Open {
+            requests,
+            answers,
+            member,
+            ask_at: Instant::now() + FIRST.min(ask_every),
+            ask_every,
+            tracker,
+        })
+    }
+}
+
+/// Asked a little more often than promised.
+fn confirm_every(promised: Duration) -> Duration {
+    promised * 4 / 5
+}
+
+/// E-20: progress of older servers may overtake events.
+fn tells_progress(version: &str) -> bool {
+    let mut parts = version
+        .split(['.', '-', '+'])
+        .map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut next = || parts.next().unwrap_or(0);
+    match (next(), next(), next()) {
+        (3, 4, patch) => patch >= 31,
+        (3, 5, patch) => patch >= 13,
+        (major, minor, _) => (major, minor) > (3, 5),
+    }
+}
+
+/// What is known of one watch: pure, so that every oddity of servers can be shown to it.
+#[derive(Debug)]
+struct Tracker {
+    /// After the last event told, or the last progress that can be trusted.
+    place: Place,
+    /// The highest revision the server has shown, which never falls.
+    highest: i64,
+    /// The watch's id on its stream, once it has been created.
+    id: Option<i64>,
+    trusted: bool,
+    /// Fragments of a message yet to be completed (E-23).
+    fragments: Vec<Event>,
+}
+
+impl Tracker {
+    fn new(place: Place, trusted: bool) -> Self {
+        Self {
+            place,
+            highest: place.revision,
+            id: None,
+            trusted,
+            fragments: Vec::new(),
+        }
+    }
+
+    fn expired(text: &'static str) -> (Fault, Error) {
+        (Fault::Answer, error::error(ErrorKind::WatchExpired, text))
+    }
+
+    fn take(&mut self, answer: WatchResponse) -> Result<Option<Told>, (Fault, Error)> {
+        // E-14, E-15: the header of a cancellation means nothing.
+        if answer.canceled {
+            return Err(error::of_cancel(answer.compact_revision, &answer.cancel_reason));
+        }
+        let header = answer
+            .header
+            .as_ref()
+            .ok_or_else(|| (Fault::Member, no_header()))?;
+        self.check(header)?;
+        if answer.created {
+            self.id = Some(answer.watch_id);
+            return Ok(None);
+        }
+        // E-21, E-26: progress may be about all watches of the stream; events are about ours.
+        if answer.watch_id != -1 && Some(answer.watch_id) != self.id {
+            return Ok(None);
+        }
+        if answer.events.is_empty() && !answer.fragment && self.fragments.is_empty() {
+            if self.trusted {
+                self.place.revision = self.place.revision.max(header.revision);
+            }
+            return Ok(Some(Told::Confirmed(self.place)));
+        }
+        self.fragments.extend(answer.events);
+        if answer.fragment {
+            return Ok(None);
+        }
+        let before = self.place.revision;
+        // E-27: what was told already is not told again.
+        let mut events = std::mem::take(&mut self.fragments);
+        events.retain(|event| revision_of(event) > before);
+        let Some(last) = events.iter().map(revision_of).max() else {
+            return Ok(None);
+        };
+        self.place.revision = last;
+        self.highest = self.highest.max(last);
+        Ok(Some(Told::Changed(events, self.place)))
+    }
+
+    /// E-17: another cluster, or one restored from a backup, would be silent for ever about what it has forgotten.
+    fn check(&mut self, header: &Header) -> Result<(), (Fault, Error)> {
+        if header.cluster_id != self.place.cluster {
+            return Err(Self::expired("this is another cluster"));
+        }
+        if header.revision < self.highest {
+            // A member that lags behind the one that was read before catches up; only what it says when it is asked for
+            // progress counts, and it says that of what it has sent.
+            return Err(Self::expired("the cluster's revision went backwards"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "feed_tests.rs"]
+mod tests;

@@ -1,0 +1,267 @@
+//! Leases: who lives by which.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use discovery_core::{Error, ErrorKind, HealthReport, LeaseGroup, Result};
+use tokio::time::Instant;
+
+use crate::{
+    client::{Client, Kind},
+    config::LeaseSharing,
+    error,
+    keepalive::KeepAlives,
+};
+
+/// The leases of one client.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    client: Client,
+    state: Mutex<State>,
+    /// Held while a shared lease is granted, so that all wait for one.
+    granting: tokio::sync::Mutex<()>,
+    alive: KeepAlives,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The lease that new registrations of this TTL, in seconds as asked for, live by.
+    shared: HashMap<i64, i64>,
+    held: HashMap<i64, Held>,
+}
+
+/// A lease we were granted.
+#[derive(Debug)]
+struct Held {
+    ttl: Duration,
+    confirmed: Instant,
+    /// The keys of our records that live by it, and the health they were last made to show.
+    members: HashMap<String, Option<HealthReport>>,
+    /// Keys of which a write may still be on its way.
+    unsure: HashSet<String>,
+    /// It is let expire: its members register again, by another one.
+    retired: bool,
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The name of a lease, as etcd's tools print it.
+pub(crate) fn group(id: i64) -> LeaseGroup {
+    LeaseGroup::new(format!("{id:x}"))
+}
+
+/// The lease a group names; 64 bits, never through a float (E-8).
+pub(crate) fn id_of(group: &LeaseGroup) -> Option<i64> {
+    i64::from_str_radix(group.as_str(), 16).ok()
+}
+
+pub(crate) fn gone() -> Error {
+    error::error(ErrorKind::NotFound, "the lease is gone")
+}
+
+impl Leases {
+    pub(crate) fn new(client: Client) -> Self {
+        Self {
+            alive: KeepAlives::new(client.clone()),
+            client,
+            state: Mutex::default(),
+            granting: tokio::sync::Mutex::default(),
+        }
+    }
+
+    fn single(&self) -> bool {
+        self.client.config().service_registration.lease == LeaseSharing::Single
+    }
+
+    /// The lease that `key` lives by, if we wrote it.
+    pub(crate) fn of(&self, key: &str) -> Option<i64> {
+        let state = lock(&self.state);
+        let mut held = state.held.iter();
+        held.find(|(_, held)| held.members.contains_key(key))
+            .map(|(id, _)| *id)
+    }
+
+    /// How long a lease lives without renewal, as the server said (E-1).
+    pub(crate) fn ttl(&self, id: i64) -> Option<Duration> {
+        lock(&self.state).held.get(&id).map(|held| held.ttl)
+    }
+
+    /// A lease for `key` to live by, alive for a while yet: the one it has, the shared one, or a new one.
+    pub(crate) async fn obtain(&self, key: &str, ttl: Duration) -> Result<i64> {
+        let asked = i64::try_from(ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)).unwrap_or(i64::MAX);
+        let one = self.granting.lock().await;
+        let found = {
+            let state = lock(&self.state);
+            let id = if self.single() {
+                None
+            } else {
+                state.shared.get(&asked).copied()
+            };
+            let held = id.and_then(|id| Some((id, state.held.get(&id)?)));
+            held.map(|(id, held)| (id, held.confirmed.elapsed() * 3 < held.ttl))
+        };
+        match found {
+            Some((id, true)) => return Ok(id),
+            // A registration is a heartbeat; and a lease that is gone is found out here.
+            Some((id, false)) => match self.beat(id).await {
+                Ok(()) => return Ok(id),
+                Err(failed) if failed.kind() != ErrorKind::NotFound => return Err(failed),
+                Err(_) => {}
+            },
+            None if self.single() => {
+                if let Some(id) = self.of(key) {
+                    match self.beat(id).await {
+                        Ok(()) => return Ok(id),
+                        Err(failed) if failed.kind() != ErrorKind::NotFound => return Err(failed),
+                        Err(_) => {}
+                    }
+                }
+            }
+            None => {}
+        }
+        // An id of the server's own choice: asking twice cannot collide (E-8).
+        let granted = self
+            .client
+            .call(Kind::Write, |client| async move {
+                client.lease_client().grant(asked, None).await
+            })
+            .await?;
+        let mut state = lock(&self.state);
+        state.held.insert(
+            granted.id(),
+            Held {
+                ttl: Duration::from_secs(u64::try_from(granted.ttl()).unwrap_or_default()),
+                confirmed: Instant::now(),
+                members: HashMap::new(),
+                unsure: HashSet::new(),
+                retired: false,
+            },
+        );
+        if !self.single() {
+            state.shared.insert(asked, granted.id());
+        }
+        drop(one);
+        Ok(granted.id())
+    }
+
+    /// Notes that a write of `key` under this lease is under way; what is not told to have ended may happen late.
+    pub(crate) fn writing(&self, id: i64, key: &str) {
+        if let Some(held) = lock(&self.state).held.get_mut(&id) {
+            held.unsure.insert(key.to_owned());
+        }
+    }
+
+    /// Notes how a write of `key` ended, where that is known: written, or not.
+    pub(crate) fn wrote(&self, id: i64, key: &str, written: bool) {
+        let mut state = lock(&self.state);
+        if written {
+            for (other, held) in &mut state.held {
+                if *other != id {
+                    held.members.remove(key);
+                }
+            }
+        }
+        if let Some(held) = state.held.get_mut(&id) {
+            held.unsure.remove(key);
+            if written {
+                held.members.insert(key.to_owned(), None);
+            }
+        }
+    }
+
+    /// Notes that `key` is withdrawn. Where a write of it may still arrive, its lease is let expire, so that what is written
+    /// late does not live on: members that are left register again, by another lease.
+    pub(crate) fn withdrawn(&self, key: &str) {
+        let mut state = lock(&self.state);
+        let mut retired = Vec::new();
+        for (id, held) in &mut state.held {
+            held.members.remove(key);
+            if held.unsure.remove(key) {
+                held.retired = true;
+                retired.push(*id);
+            }
+        }
+        state.shared.retain(|_, id| !retired.contains(id));
+    }
+
+    /// Whether all of these keys live by this lease, as far as we know.
+    pub(crate) fn holds<'a>(&self, id: i64, mut keys: impl Iterator<Item = &'a str>) -> bool {
+        let state = lock(&self.state);
+        let held = state.held.get(&id).filter(|held| !held.retired);
+        held.is_some_and(|held| keys.all(|key| held.members.contains_key(key)))
+    }
+
+    /// Whether the record is known to show this health.
+    pub(crate) fn shows(&self, id: i64, key: &str, report: &HealthReport) -> bool {
+        let state = lock(&self.state);
+        let shown = state.held.get(&id).and_then(|held| held.members.get(key));
+        shown.is_some_and(|shown| shown.as_ref() == Some(report))
+    }
+
+    /// Notes the health a record shows by now.
+    pub(crate) fn shown(&self, id: i64, key: &str, report: &HealthReport) {
+        let mut state = lock(&self.state);
+        let held = state.held.get_mut(&id);
+        if let Some(shown) = held.and_then(|held| held.members.get_mut(key)) {
+            *shown = Some(report.clone());
+        }
+    }
+
+    /// Forgets a lease.
+    pub(crate) fn forget(&self, id: i64) {
+        let mut state = lock(&self.state);
+        state.held.remove(&id);
+        state.shared.retain(|_, other| *other != id);
+    }
+
+    /// Ends a lease with all that lives by it; one that is gone already is success (E-11).
+    pub(crate) async fn revoke(&self, id: i64) -> Result<()> {
+        let revoked = self
+            .client
+            .call(Kind::Write, |client| async move {
+                client.lease_client().revoke(id).await
+            })
+            .await;
+        match revoked {
+            Err(failed) if failed.kind() != ErrorKind::NotFound => Err(failed),
+            _ => {
+                self.forget(id);
+                Ok(())
+            }
+        }
+    }
+
+    /// Keeps a lease alive once.
+    ///
+    /// # Errors
+    /// `NotFound` when the server no longer knows it (E-2), or when it is let expire.
+    pub(crate) async fn beat(&self, id: i64) -> Result<()> {
+        if lock(&self.state).held.get(&id).is_none_or(|held| held.retired) {
+            return Err(gone());
+        }
+        let ttl = self.alive.ask(id).await?;
+        self.answered(id, ttl)
+    }
+
+    /// Notes what the server says of a lease: gone when no time is left, which is no error to it (E-2, E-9).
+    fn answered(&self, id: i64, ttl: i64) -> Result<()> {
+        if ttl <= 0 {
+            self.forget(id);
+            return Err(gone());
+        }
+        if let Some(held) = lock(&self.state).held.get_mut(&id) {
+            held.confirmed = Instant::now();
+            held.ttl = Duration::from_secs(u64::try_from(ttl).unwrap_or_default());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "lease_tests.rs"]
+mod tests;
