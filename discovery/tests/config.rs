@@ -484,6 +484,8 @@ fn a_local_file_is_named_by_uri_file_or_environment() {
         let answer = in_environment(&[("DISCOVERY_URI", mistake)], None);
         assert!(answer.contains("config_invalid: "), "{mistake}: {answer}");
     }
+}
+
 /// The variables of etcdctl work, and yield to what is given explicitly.
 #[cfg(feature = "etcd")]
 #[test]
