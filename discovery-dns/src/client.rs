@@ -18,7 +18,7 @@ use crate::{
     config::{Transport, invalid},
     error,
     stream::{self, Streams},
-    wire::{Question, Read},
+    wire::{BADVERS, Question, Read},
 };
 
 /// How many questions are under way at a time.
@@ -219,7 +219,7 @@ impl Client {
         match answer.metadata.response_code {
             ResponseCode::NoError if is_referral(&answer) => Err(error::referral().into()),
             ResponseCode::NoError | ResponseCode::NXDomain => Ok(answer),
-            code @ (ResponseCode::FormErr | ResponseCode::NotImp | ResponseCode::BADVERS) if edns => {
+            code @ (ResponseCode::FormErr | ResponseCode::NotImp | BADVERS) if edns => {
                 Err(Failed::Edns(error::of_answer(code)))
             }
             code => Err(error::of_answer(code).into()),

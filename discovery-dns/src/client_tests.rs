@@ -155,3 +155,64 @@ fn servers_are_addresses() {
         assert!(error.hint().is_some());
     }
 }
+
+/// RFC 7858: TLS whose certificate names the server's address.
+#[tokio::test]
+async fn over_tls_the_server_must_be_whom_its_certificate_names() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let ca_file = dir.path().join("ca.pem");
+    std::fs::write(&ca_file, certificate.pem()).unwrap();
+    let provider = rustls::crypto::ring::default_provider();
+    let server = rustls::ServerConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        )
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(server));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let serve = async {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            // One who does not trust us ends it here.
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                continue;
+            };
+            while let Ok(question) = stream::read(&mut stream, None).await {
+                let reply = records().answer(&question).to_vec().unwrap();
+                stream::write(&mut stream, &reply).await.unwrap();
+            }
+        }
+    };
+    let client = |tls: TlsConfig| {
+        Client::new(
+            std::slice::from_ref(&address),
+            Transport::Tls,
+            &tls,
+            Duration::from_secs(2),
+        )
+        .unwrap()
+    };
+    let mut trusting = TlsConfig::default();
+    trusting.ca_file = Some(ca_file.clone());
+    let mut other_name = trusting.clone();
+    other_name.server_name = Some("dns.test".to_owned());
+    let (trusting, other_name) = (client(trusting), client(other_name));
+    let asks = async {
+        assert_eq!(ask(&trusting).await.unwrap(), 1);
+        drop(trusting);
+        let error = ask(&other_name).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConfigInvalid, "{error:?}");
+    };
+    tokio::select! {
+        () = asks => {}
+        () = serve => unreachable!("it serves for ever"),
+    }
+}

@@ -5,6 +5,8 @@ use std::{borrow::Cow, io, time::Duration};
 use discovery_core::{Error, ErrorKind, Retry, tls};
 use hickory_proto::op::ResponseCode;
 
+use crate::wire::BADVERS;
+
 /// What this backend is called everywhere.
 pub(crate) const SCHEME: &str = "dns";
 
@@ -19,7 +21,7 @@ pub(crate) fn of_answer(code: ResponseCode) -> Error {
         ResponseCode::Refused => error(ErrorKind::PermissionDenied, "the server refuses to answer")
             .with_hint("does it serve this zone, and us? check `servers` and `resolution`"),
         ResponseCode::NotAuth => error(ErrorKind::Unauthenticated, "the server wants other credentials"),
-        ResponseCode::FormErr | ResponseCode::NotImp | ResponseCode::BADVERS => {
+        ResponseCode::FormErr | ResponseCode::NotImp | BADVERS => {
             error(ErrorKind::Protocol, "the server does not understand the question")
         }
         _ => error(

@@ -5,6 +5,7 @@ mod client;
 mod config;
 mod convert;
 mod error;
+mod face;
 mod lookup;
 mod name;
 mod registry;
@@ -24,4 +25,5 @@ pub use config::{
     Caching, DnsConfig, HealthAwareness, KeyAlgorithm, Resolution, Resolver, Transport, Update, Zone,
     ZoneType,
 };
+pub use face::{Face, FaceConfig, serve};
 pub use rfc2782::Rfc2782;

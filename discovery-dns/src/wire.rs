@@ -8,6 +8,8 @@ use hickory_proto::{
 
 use crate::error::error;
 
+/// Code 16: what the codec reads it as is the same number in a signature.
+pub(crate) const BADVERS: ResponseCode = ResponseCode::BADSIG;
 /// How much of an answer we take over UDP: what passes without being cut to pieces on the way (D-3).
 pub(crate) const PAYLOAD: u16 = 1232;
 
@@ -61,7 +63,7 @@ impl Question {
             // A server that could not read the question cannot repeat it.
             [] => matches!(
                 head.response_code,
-                ResponseCode::FormErr | ResponseCode::NotImp | ResponseCode::BADVERS
+                ResponseCode::FormErr | ResponseCode::NotImp | BADVERS
             ),
             _ => false,
         };
