@@ -19,17 +19,27 @@ use tracing::warn;
 use crate::{Client, ClientBuilder};
 
 /// The backends built in.
-#[cfg(feature = "consul")]
-const BACKENDS: &[&str] = &[MEMORY, CONSUL];
-#[cfg(not(feature = "consul"))]
-const BACKENDS: &[&str] = &[MEMORY];
+const BACKENDS: &[&str] = &[
+    MEMORY,
+    #[cfg(feature = "consul")]
+    CONSUL,
+    #[cfg(feature = "dns")]
+    DNS_BLOCK,
+];
 const MEMORY: &str = "memory";
 const CONSUL: &str = "consul";
+const DNS: &str = "dns";
+const DNS_BLOCK: &str = "dns_discovery";
 
 #[cfg(feature = "consul")]
 const CONSUL_BLOCK: KnownBlock = discovery_consul::ConsulConfig::BLOCK;
 #[cfg(not(feature = "consul"))]
 const CONSUL_BLOCK: KnownBlock = KnownBlock::missing_feature(CONSUL, CONSUL);
+
+#[cfg(feature = "dns")]
+const DNS_KNOWN: KnownBlock = discovery_dns::DnsConfig::BLOCK;
+#[cfg(not(feature = "dns"))]
+const DNS_KNOWN: KnownBlock = KnownBlock::missing_feature(DNS_BLOCK, DNS);
 
 /// Every block a file may hold; one of a backend that is not built in names its feature.
 const KNOWN: &[KnownBlock] = &[
@@ -40,7 +50,7 @@ const KNOWN: &[KnownBlock] = &[
     KnownBlock::missing_feature("etcd", "etcd"),
     KnownBlock::missing_feature("kubernetes_discovery", "k8s"),
     KnownBlock::missing_feature("eureka", "eureka"),
-    KnownBlock::missing_feature("dns_discovery", "dns"),
+    DNS_KNOWN,
     KnownBlock::missing_feature("local", "local"),
 ];
 
@@ -243,6 +253,11 @@ fn loader() -> Loader {
 fn builder(loaded: &Loader, backend: &str) -> Result<ClientBuilder> {
     let client: ClientConfig = loaded.block("client")?;
     let mut builder = Client::builder(connect(loaded, backend)?);
+    #[cfg(feature = "dns")]
+    if matches!(backend, DNS | DNS_BLOCK) {
+        // SRV records say how they want to be balanced.
+        builder.strategy = std::sync::Arc::new(discovery_dns::Rfc2782);
+    }
     if loaded.blocks().contains(&"high_availability") {
         let block: HighAvailability = loaded.block("high_availability")?;
         builder = builder.high_availability(&block)?;
@@ -270,6 +285,8 @@ fn connect(loaded: &Loader, backend: &str) -> Result<Backend> {
         MEMORY => Ok(MemoryStore::with_config(loaded.block(MEMORY)?)?.backend()),
         #[cfg(feature = "consul")]
         CONSUL => discovery_consul::backend(loaded.block(CONSUL)?),
+        #[cfg(feature = "dns")]
+        DNS | DNS_BLOCK => discovery_dns::backend(loaded.block(DNS_BLOCK)?),
         other => Err(Error::new(ErrorKind::ConfigInvalid, "unknown backend")
             .with_context("backend", format!("{other:?}"))
             .with_hint(format!("use one of: {}", BACKENDS.join(", ")))),
