@@ -1,13 +1,20 @@
 //! The `dns_discovery:` block.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+mod update;
+mod zone;
+
+use std::{collections::BTreeMap, time::Duration};
 
 use discovery_core::{
     Error, ErrorKind, Result,
-    config::{EnvVar, KnownBlock, Secret, SecretSource, TlsConfig, UriForm, duration},
+    config::{EnvVar, KnownBlock, TlsConfig, UriForm, duration},
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::{
+    update::{KeyAlgorithm, Update},
+    zone::{Resolution, Resolver, Zone, ZoneType},
+};
 use crate::{error, name};
 
 /// Settings of a DNS backend: the `dns_discovery:` block.
@@ -84,128 +91,6 @@ pub enum Transport {
     Tls,
 }
 
-/// What a zone's records look like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum ZoneType {
-    /// Consul's: SRV at `<service>.service.<zone>`.
-    Consul,
-    /// Kubernetes': SRV at `_<port_name>._<protocol>.<service>.<namespace>.svc.<zone>`, or addresses of a headless service
-    /// where the zone has a `port`.
-    Kubernetes,
-    /// Service instances (RFC 6763): PTR at `_<service>._<protocol>.<zone>`, SRV and TXT at each instance.
-    DnsSd,
-    /// SRV at `_<service>._<protocol>.<zone>` (RFC 2782).
-    Srv,
-    /// A and AAAA at `<service>.<zone>`, all at the zone's `port`.
-    Address,
-}
-
-/// Where services are, and in what form.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct Zone {
-    /// The domain.
-    pub name: String,
-    /// What its records look like.
-    #[serde(rename = "type")]
-    pub kind: ZoneType,
-    /// The protocol in names: `tcp` unless set.
-    #[serde(default = "tcp")]
-    pub protocol: String,
-    /// The port of services found by address.
-    #[serde(default)]
-    pub port: Option<u16>,
-    /// The name of the port of Kubernetes services.
-    #[serde(default)]
-    pub port_name: Option<String>,
-    /// The namespace of Kubernetes services: `default` unless set.
-    #[serde(default = "default_namespace")]
-    pub namespace: String,
-}
-
-fn tcp() -> String {
-    "tcp".to_owned()
-}
-
-fn default_namespace() -> String {
-    "default".to_owned()
-}
-
-impl Zone {
-    /// A zone of this name and type.
-    pub fn new(name: impl Into<String>, kind: ZoneType) -> Self {
-        Self {
-            name: name.into(),
-            kind,
-            protocol: tcp(),
-            port: None,
-            port_name: None,
-            namespace: default_namespace(),
-        }
-    }
-
-    /// The same zone, whose services are at this port.
-    #[must_use]
-    pub fn port(mut self, port: u16) -> Self {
-        self.port = Some(port);
-        self
-    }
-
-    /// The same zone, for services of this protocol, `tcp` or `udp`.
-    #[must_use]
-    pub fn protocol(mut self, protocol: impl Into<String>) -> Self {
-        self.protocol = protocol.into();
-        self
-    }
-}
-
-/// Which servers are asked for the names that fit a pattern.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct Resolution {
-    /// A name, or `*.` and what names end in.
-    pub pattern: String,
-    /// One of `resolvers`.
-    pub resolver: String,
-}
-
-impl Resolution {
-    /// Has this resolver asked for the names that fit.
-    pub fn new(pattern: impl Into<String>, resolver: impl Into<String>) -> Self {
-        Self {
-            pattern: pattern.into(),
-            resolver: resolver.into(),
-        }
-    }
-}
-
-/// Servers asked for some names.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct Resolver {
-    /// As `ip` or `ip:port`.
-    pub servers: Vec<String>,
-    /// How they are asked.
-    pub transport: Transport,
-    /// How TLS is spoken to them.
-    pub tls: TlsConfig,
-}
-
-impl Resolver {
-    /// These servers.
-    pub fn at<S: Into<String>>(servers: impl IntoIterator<Item = S>) -> Self {
-        Self {
-            servers: servers.into_iter().map(Into::into).collect(),
-            ..Self::default()
-        }
-    }
-}
-
 /// How long answers are good for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -251,88 +136,6 @@ impl Default for HealthAwareness {
         Self {
             enabled: true,
             unhealthy_weight: 0,
-        }
-    }
-}
-
-/// The algorithm of a TSIG key (RFC 8945).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum KeyAlgorithm {
-    /// HMAC-SHA256.
-    #[default]
-    #[serde(rename = "hmac-sha256")]
-    HmacSha256,
-    /// HMAC-SHA384.
-    #[serde(rename = "hmac-sha384")]
-    HmacSha384,
-    /// HMAC-SHA512.
-    #[serde(rename = "hmac-sha512")]
-    HmacSha512,
-}
-
-/// Registration by dynamic update (RFC 2136), in the first zone of DNS-SD records.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct Update {
-    /// The zone's primary as `ip` or `ip:port`; the servers asked for it where not set.
-    pub server: Option<String>,
-    /// The name of the TSIG key; updates are not signed without.
-    pub key_name: Option<String>,
-    /// Its algorithm.
-    pub key_algorithm: KeyAlgorithm,
-    /// The key in base64. Of this and the next two, one is set where there is a `key_name`.
-    pub secret: Option<Secret>,
-    /// The environment variable that holds it; read for every update.
-    pub secret_env: Option<String>,
-    /// The file that holds it; read for every update.
-    pub secret_file: Option<PathBuf>,
-    /// The TTL of every record we register: of one record set they have one TTL (D-26); 30 s, at least 1 s.
-    #[serde(with = "duration::positive")]
-    pub ttl: Duration,
-}
-
-impl Default for Update {
-    fn default() -> Self {
-        Self {
-            server: None,
-            key_name: None,
-            key_algorithm: KeyAlgorithm::default(),
-            secret: None,
-            secret_env: None,
-            secret_file: None,
-            ttl: Duration::from_secs(30),
-        }
-    }
-}
-
-impl Update {
-    /// Updates under this TSIG key; `secret` is base64.
-    pub fn signed(key_name: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self {
-            key_name: Some(key_name.into()),
-            secret: Some(Secret::from(secret.into())),
-            ..Self::default()
-        }
-    }
-
-    /// Where the key comes from, if there is one.
-    pub(crate) fn source(&self) -> Result<Option<SecretSource>> {
-        let source = SecretSource::choose(
-            "secret",
-            self.secret.clone(),
-            self.secret_env.clone(),
-            self.secret_file.clone(),
-        )?;
-        match (&self.key_name, &source) {
-            (Some(_), None) => Err(invalid("update.secret", "missing")
-                .with_hint("name where the key is: `secret_env` or `secret_file`; or remove `key_name`")),
-            (None, Some(_)) => {
-                Err(invalid("update.key_name", "missing")
-                    .with_hint("give the name the server knows the key by"))
-            }
-            _ => Ok(source),
         }
     }
 }

@@ -16,6 +16,7 @@ mod stream;
 mod testing;
 #[cfg(feature = "update")]
 mod tsig;
+mod ttl;
 #[cfg(feature = "update")]
 mod update;
 mod wire;

@@ -3,7 +3,7 @@ use hickory_proto::rr::Record;
 
 use super::*;
 use crate::{
-    config::{Transport, Zone, ZoneType},
+    config::{Caching, Transport, Zone, ZoneType},
     testing::{self, Records, alias, config, find, ip, n, places, pointer, record, soa, srv, text},
 };
 

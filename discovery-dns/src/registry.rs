@@ -17,9 +17,10 @@ use crate::update::Writer;
 use crate::{
     config::{DnsConfig, Zone},
     error::{self, error},
-    lookup::{Found, Lookup, Ttl},
+    lookup::{Found, Lookup},
     name,
     route::{Form, Place},
+    ttl::Ttl,
 };
 
 /// How long an operation of several questions may take.
