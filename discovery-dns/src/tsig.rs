@@ -96,7 +96,11 @@ pub(crate) fn answer(packet: &[u8], verifier: Option<TSigVerifier>) -> Result<Sa
         && verifier.verify(packet).is_err()
         && matches!(
             code,
-            ResponseCode::NoError | ResponseCode::YXDomain | ResponseCode::YXRRSet | ResponseCode::NXRRSet
+            ResponseCode::NoError
+                | ResponseCode::NXDomain
+                | ResponseCode::YXDomain
+                | ResponseCode::YXRRSet
+                | ResponseCode::NXRRSet
         )
     {
         return Err(error(

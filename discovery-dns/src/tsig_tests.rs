@@ -128,3 +128,21 @@ fn a_6_a_key_that_is_none_does_not_show() {
     assert_eq!(error.kind(), ErrorKind::ConfigInvalid);
     assert!(!format!("{error:?} {error:#}").contains("sentinel"));
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(1000))]
+
+    /// D-6: of answers to updates, too.
+    #[test]
+    fn d_6_no_damage_to_an_answer_is_a_success(at: proptest::sample::Index, byte: u8, cut: proptest::sample::Index) {
+        let (request, verifier) = seal(update(), Some(&key("a2V5"))).unwrap();
+        let good = signed(&request, ResponseCode::NoError, "a2V5");
+        let mut packet = good.clone();
+        let at = at.index(packet.len());
+        packet[at] = byte;
+        packet.truncate(cut.index(packet.len()) + 1);
+        let answered = answer(&packet, verifier);
+        // Of this answer, only the head says anything; its id is signed as it was first sent.
+        proptest::prop_assert!(answered.is_err() || packet[2..12] == good[2..12], "{at}: {answered:?}");
+    }
+}
