@@ -12,7 +12,7 @@ use crate::{
 
 /// What is expected, for errors.
 const WHAT: &str = "the instances of a service";
-/// How many elements that are gone are skipped to find one that is known.
+/// How many elements may be gone before one that is read is no longer recognised.
 const AHEAD: usize = 8;
 
 /// Reads answers to the same question, one after the other.
@@ -66,17 +66,24 @@ impl Decoder {
                 at = expect(body, at, b',')?;
             }
             at = expect(body, at, b'{')? - 1;
-            let mut ahead = next..self.known.len().min(next + AHEAD);
-            let (length, instance) = if let Some(i) = ahead.find(|i| self.is_at(*i, &body[at..])) {
-                next = i + 1;
-                (self.known[i].0.len(), self.known[i].1.clone())
+            let before = self.known.get(next);
+            let known = before.filter(|(range, _)| self.is_at(range, &body[at..]));
+            let (length, instance) = if let Some((range, instance)) = known {
+                next += 1;
+                (range.len(), instance.clone())
             } else {
-                let before = self.known.get(next).map(|(_, instance)| instance);
-                let like = before.or(now.last().map(|(_, instance)| instance));
+                let like = before.or(now.last()).map(|(_, instance)| &**instance);
                 let (length, instance) = self.element(&text[at..], like)?;
-                // Another state of the same; one that is new leaves those known where they are.
-                next += usize::from(before.is_some_and(|before| before.key == instance.key));
-                (length, Arc::new(instance))
+                match self.recognise(&instance, next) {
+                    Some(i) => {
+                        next = i + 1;
+                        let (range, known) = &self.known[i];
+                        let same = self.is_at(range, &body[at..]);
+                        (length, if same { known.clone() } else { Arc::new(instance) })
+                    }
+                    // One that is new leaves those known where they are.
+                    None => (length, Arc::new(instance)),
+                }
             };
             now.push((at..at + length, instance));
             at += length;
@@ -89,19 +96,27 @@ impl Decoder {
     }
 
     /// Reads the element that `text` starts with; answers its length as well.
-    fn element(&self, text: &str, like: Option<&Arc<Instance>>) -> Result<(usize, Instance)> {
+    fn element(&self, text: &str, like: Option<&Instance>) -> Result<(usize, Instance)> {
         let mut one = serde_json::Deserializer::from_str(text).into_iter();
         let entry: wire::ServiceEntry<Text<'_>> = one
             .next()
             .ok_or_else(|| unreadable(0))?
             .map_err(|failed| error::of_body(failed, WHAT))?;
-        let instance = convert::instance_like(entry, self.with_checks, like.map(|like| &**like));
+        let instance = convert::instance_like(entry, self.with_checks, like);
         Ok((one.byte_offset(), instance))
     }
 
+    /// Where an instance is among those known, maybe in another state, from `next` on: some may be gone.
+    fn recognise(&self, instance: &Instance, next: usize) -> Option<usize> {
+        let mut ahead = self.known.iter().enumerate().skip(next).take(AHEAD);
+        ahead
+            .find(|(_, (_, known))| known.key == instance.key)
+            .map(|(i, _)| i)
+    }
+
     /// Whether `rest` starts with a known element. An object ends where it ends, so what follows does not matter.
-    fn is_at(&self, i: usize, rest: &[u8]) -> bool {
-        rest.starts_with(&self.body[self.known[i].0.clone()])
+    fn is_at(&self, known: &Range<usize>, rest: &[u8]) -> bool {
+        rest.starts_with(&self.body[known.clone()])
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the rules say of Consul itself, and what the library makes of it: on real servers, the oldest and the newest
 //! supported. `DISCOVERY_CONSUL_OLD` and `DISCOVERY_CONSUL_NEW` name the programs; what cannot run is shown as ignored.
+//! `DISCOVERY_ETCD_NEW` names an etcd, a gRPC server to look at.
 
 #![expect(
     clippy::unwrap_used,

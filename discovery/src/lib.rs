@@ -18,7 +18,10 @@ pub use client::Client;
 pub use discovery_core::*;
 #[cfg(feature = "dns")]
 pub use discovery_dns as dns;
-pub use open::{ClientConfig, builder_for, builder_from_config, builder_from_env, builder_from_uri, explain};
+pub use open::{
+    ClientConfig, backends, builder_for, builder_from, builder_from_config, builder_from_env,
+    builder_from_uri, explain, loader,
+};
 pub use registered::Registered;
 pub use status::ClientStatus;
 pub use values::ConfigValues;

@@ -114,6 +114,7 @@ const CASES: &[&[Case]] = &[
         c_25_c_33_registering_again_changes_nothing,
         c_26_a_check_that_is_gone_leaves_no_orphan,
         made_draining_it_is_never_in_service,
+        a_record_of_another_program_is_edited,
     ),
     cases!(ways:
         c_42_tls_and_client_certificates,

@@ -1,6 +1,6 @@
 //! Health checks.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use discovery_core::{Check, HealthReport, Instance, Query, Status};
 use discovery_testkit::{
@@ -9,11 +9,15 @@ use discovery_testkit::{
     server::{
         Server,
         consul::{Age, Consul},
+        etcd::{self, Etcd},
     },
 };
 use futures::StreamExt;
 use serde_json::{Value, json};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    net::UdpSocket,
+    time::{sleep, timeout},
+};
 
 use super::{PATIENCE, all, beat, dev, on, show, web};
 
@@ -72,7 +76,7 @@ pub(super) async fn h_1_what_an_http_endpoint_answers_is_what_is_shown(_: Age, b
     }
 }
 
-/// The library registers TCP and HTTP checks; the others may be there by other hands.
+/// The library registers TCP, script and gRPC checks; the others may be there by other hands.
 pub(super) async fn h_2_what_other_checks_say_is_what_is_shown(age: Age, binary: PathBuf) {
     let consul = Consul::dev(binary).script_checks().build().await.unwrap();
     consul.start().await.unwrap();
@@ -81,21 +85,36 @@ pub(super) async fn h_2_what_other_checks_say_is_what_is_shown(age: Age, binary:
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()
     };
+    // etcd answers questions about its health by gRPC.
+    let binary = etcd::Age::New.binary().expect("a path in DISCOVERY_ETCD_NEW");
+    let serving = Etcd::dev(binary).build().await.unwrap();
+    serving.start().await.unwrap();
+    let exit = |code: u8| Check::script(["sh".to_owned(), "-c".to_owned(), format!("exit {code}")]);
+    let grpc = |target: SocketAddr, service: &str| Check::grpc(format!("{target}{service}"), false);
     let mut wanted = Vec::new();
-    for (id, address, status) in [
-        ("tcp-open", consul.endpoint(), Status::Passing),
-        ("tcp-closed", closed, Status::Critical),
-    ] {
-        let check = Check::tcp(address.to_string()).every(TICK);
-        let registration = web(id).check(check).build().unwrap();
-        backend.registry.register(&registration).await.unwrap();
-        wanted.push((id, status));
-    }
-    let exit = |code: u8| json!({ "Args": ["sh", "-c", format!("exit {code}")], "Interval": "1s" });
-    let mut others = vec![
+    for (id, check, status) in [
+        (
+            "tcp-open",
+            Check::tcp(consul.endpoint().to_string()),
+            Status::Passing,
+        ),
+        ("tcp-closed", Check::tcp(closed.to_string()), Status::Critical),
         ("exit-0", exit(0), Status::Passing),
         ("exit-1", exit(1), Status::Warning),
         ("exit-2", exit(2), Status::Critical),
+        ("grpc-serving", grpc(serving.endpoint(), ""), Status::Passing),
+        (
+            "grpc-unknown",
+            grpc(serving.endpoint(), "/absent"),
+            Status::Critical,
+        ),
+        ("grpc-none", grpc(closed, ""), Status::Critical),
+    ] {
+        let registration = web(id).check(check.every(TICK)).build().unwrap();
+        backend.registry.register(&registration).await.unwrap();
+        wanted.push((id, status));
+    }
+    let mut others = vec![
         (
             "alias-open",
             json!({ "AliasService": "tcp-open" }),
@@ -106,14 +125,20 @@ pub(super) async fn h_2_what_other_checks_say_is_what_is_shown(age: Age, binary:
             json!({ "AliasService": "tcp-closed" }),
             Status::Critical,
         ),
-        (
-            "grpc-none",
-            json!({ "GRPC": closed.to_string(), "Interval": "1s" }),
-            Status::Critical,
-        ),
     ];
-    // 1.8 does not know it. Without TLS, which it defaults to, there is nothing to ping.
+    // 1.8 knows neither. Without TLS, which H2PING defaults to, there is nothing to ping. A UDP check waits for an answer
+    // for ever: silence leaves the status it began with.
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let answering = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     if age == Age::New {
+        let udp = |at: SocketAddr| json!({ "UDP": at.to_string(), "Interval": "1s", "Timeout": "500ms" });
+        others.push((
+            "udp-answering",
+            udp(answering.local_addr().unwrap()),
+            Status::Passing,
+        ));
+        others.push(("udp-silent", udp(silent.local_addr().unwrap()), Status::Critical));
+        others.push(("udp-closed", udp(closed), Status::Critical));
         let h2 = json!({ "H2PING": consul.endpoint().to_string(), "Interval": "1s" });
         others.push(("h2-plain", h2, Status::Critical));
     }
@@ -122,7 +147,16 @@ pub(super) async fn h_2_what_other_checks_say_is_what_is_shown(age: Age, binary:
         consul.register(&service).await.unwrap();
         wanted.push((id, status));
     }
-    show(&backend, &wanted).await;
+    let answer = async {
+        loop {
+            let (_, asker) = answering.recv_from(&mut [0; 64]).await.unwrap();
+            answering.send_to(b"here", asker).await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = answer => {}
+        () = show(&backend, &wanted) => {}
+    }
 }
 
 pub(super) async fn h_3_h_4_counted_results_are_shown_as_the_server_counts(age: Age, binary: PathBuf) {

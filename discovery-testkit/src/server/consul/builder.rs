@@ -86,7 +86,7 @@ impl ConsulBuilder {
     /// One agent, not started.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`] when the program does not run.
+    /// [`ErrorKind::Unavailable`](discovery_core::ErrorKind::Unavailable) when the program does not run.
     pub async fn build(self) -> Result<Consul> {
         let [consul] = self.agents::<1>().await?;
         Ok(consul)
