@@ -36,8 +36,13 @@ const OURS: &str = "ours";
 const HICKORY: &str = "hickory";
 const RAW: &str = "raw UDP";
 
+/// How many hits of a cache are one sample.
+const HITS: usize = 100;
+
 /// What is asked for: one instance, whose address comes along.
 const NAME: &str = "_web._tcp.svc.test";
+/// The same, so that hickory puts nothing behind it.
+const NAME_ABSOLUTE: &str = "_web._tcp.svc.test.";
 const ZONE: &str = "$TTL 3600
 @ SOA ns root 1 3600 600 86400 3600
 @ NS ns
@@ -57,7 +62,10 @@ pub fn run(plan: &Plan, report: &mut Report) {
         .enable_all()
         .build()
         .expect("a runtime");
-    let bind = Dns::of(Software::Bind, &binary).zone("svc.test", ZONE).build().expect("a BIND");
+    let bind = Dns::of(Software::Bind, &binary)
+        .zone("svc.test", ZONE)
+        .build()
+        .expect("a BIND");
     servers.block_on(bind.start()).expect("BIND starts");
     uncached(plan, bind.endpoint(), report);
     cached(plan, bind.endpoint(), report);
@@ -105,10 +113,15 @@ fn uncached(plan: &Plan, server: SocketAddr, report: &mut Report) {
     let runtime = quiet();
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     socket.connect(server).expect("a socket");
-    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a socket");
+    socket
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .expect("a socket");
     let (asked, mut buffer) = (question(NAME, 33), [0; 4096]);
     let resolver = hickory(server, 0);
-    let (backend, query) = (backend(ours(server)).expect("a backend"), Query::service(NAME).expect("a name"));
+    let (backend, query) = (
+        backend(ours(server)).expect("a backend"),
+        Query::service(NAME).expect("a name"),
+    );
     let mut contenders: Vec<(&'static str, Once<'_>)> = vec![
         (
             RAW,
@@ -121,14 +134,18 @@ fn uncached(plan: &Plan, server: SocketAddr, report: &mut Report) {
         (
             HICKORY,
             Box::new(|| {
-                let found = runtime.block_on(resolver.lookup(NAME_ABSOLUTE, RecordType::SRV)).expect("an answer");
+                let found = runtime
+                    .block_on(resolver.lookup(NAME_ABSOLUTE, RecordType::SRV))
+                    .expect("an answer");
                 assert_eq!(found.answers().len(), 1);
             }),
         ),
         (
             OURS,
             Box::new(|| {
-                let found = runtime.block_on(backend.registry.instances(&query)).expect("an answer");
+                let found = runtime
+                    .block_on(backend.registry.instances(&query))
+                    .expect("an answer");
                 assert_eq!(found.instances.len(), 1);
             }),
         ),
@@ -137,17 +154,33 @@ fn uncached(plan: &Plan, server: SocketAddr, report: &mut Report) {
     let table = Table::new("dns look-up wall", "us", RAW, walls, ticks);
     let at = |name| (name, 1, 1);
     let goals = [
-        table.goal("G21", "uncached SRV / hickory".to_owned(), 1.05, at(OURS), at(HICKORY)),
-        table.goal("G21", "uncached SRV / raw UDP".to_owned(), 1.10, at(OURS), at(RAW)),
+        table.goal(
+            "G21",
+            "uncached SRV / hickory".to_owned(),
+            1.05,
+            at(OURS),
+            at(HICKORY),
+        ),
+        table.goal(
+            "G21",
+            "uncached SRV / raw UDP".to_owned(),
+            1.10,
+            at(OURS),
+            at(RAW),
+        ),
     ];
     report.goals(goals);
     report.table(table);
     let table = Table::new("dns look-up cpu", "us", RAW, cpus, ticks);
-    report.goals([table.goal("G21", "CPU of an uncached SRV / hickory".to_owned(), 0.5, at(OURS), at(HICKORY))]);
+    report.goals([table.goal(
+        "G21",
+        "CPU of an uncached SRV / hickory".to_owned(),
+        0.5,
+        at(OURS),
+        at(HICKORY),
+    )]);
     report.table(table);
 }
-
-const NAME_ABSOLUTE: &str = "_web._tcp.svc.test.";
 
 /// What is known already: a pick from a view, beside a hit of hickory's cache.
 fn cached(plan: &Plan, server: SocketAddr, report: &mut Report) {
@@ -159,19 +192,22 @@ fn cached(plan: &Plan, server: SocketAddr, report: &mut Report) {
     let service = runtime.block_on(async {
         let tasks = TaskGroup::current().expect("inside a runtime");
         let views = Resolver::new(backend, tasks, ResolverOptions::default());
-        let view = views.view(&Query::service(NAME).expect("a name"), &strategy).expect("a view");
+        let view = views
+            .view(&Query::service(NAME).expect("a name"), &strategy)
+            .expect("a view");
         let service = Service::new(view, Duration::from_secs(10));
         service.ready().await.expect("a first answer");
         service
     });
     let mut reader = service.reader();
-    const HITS: usize = 100;
     let mut contenders: Vec<(&'static str, Once<'_>)> = vec![
         (
             HICKORY,
             Box::new(|| {
                 for _ in 0..HITS {
-                    let found = runtime.block_on(resolver.lookup(NAME_ABSOLUTE, RecordType::SRV)).expect("an answer");
+                    let found = runtime
+                        .block_on(resolver.lookup(NAME_ABSOLUTE, RecordType::SRV))
+                        .expect("an answer");
                     std::hint::black_box(found.answers().len());
                 }
             }),
