@@ -3,6 +3,7 @@
 //! `README.md` tells the method and how to read the figures.
 
 pub mod consul;
+pub mod dns;
 pub mod etcd;
 pub mod fanout;
 pub mod harness;

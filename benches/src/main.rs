@@ -3,20 +3,21 @@
 use std::{ffi::OsString, fs, path::PathBuf, process::ExitCode};
 
 use discovery_bench::{
-    consul, etcd, fanout,
+    consul, dns, etcd, fanout,
     harness::{Plan, Report},
     lookup, pick, publish,
 };
 
 type Race = fn(&Plan, &mut Report);
 
-const RACES: [(&str, Race); 6] = [
+const RACES: [(&str, Race); 7] = [
     ("pick", pick::run),
     ("lookup", lookup::run),
     ("publish", publish::run),
     ("fanout", fanout::run),
     ("consul", consul::run),
     ("etcd", etcd::run),
+    ("dns", dns::run),
 ];
 
 struct Args {
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => {
             eprintln!(
-                "{error}\nusage: discovery-bench [--short] [--out FILE] [pick|lookup|publish|fanout|consul|etcd]…"
+                "{error}\nusage: discovery-bench [--short] [--out FILE] [pick|lookup|publish|fanout|consul|etcd|dns]…"
             );
             return ExitCode::from(2);
         }

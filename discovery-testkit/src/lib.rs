@@ -1,7 +1,8 @@
 //! Faults on demand: what tests of System Control Discovery, and of backends made elsewhere, break things with.
 //!
 //! - [`proxy::Proxy`]: a TCP proxy that refuses, cuts, stalls, delays and garbles; [`proxy::http::HttpProxy`]: one that
-//!   understands HTTP, changes answers by rule and remembers every request.
+//!   understands HTTP, changes answers by rule and remembers every request; [`proxy::dns::DnsProxy`]: a DNS server that
+//!   passes on, changes, invents or swallows answers.
 //! - [`server`]: real servers as child processes, with their logs at hand when they fail: [Consul](server::consul),
 //!   [etcd](server::etcd), kube-apiserver (`server::kube`, under the feature `kube`), [Eureka](server::eureka), BIND and
 //!   Knot ([`server::dns`]).

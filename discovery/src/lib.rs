@@ -16,6 +16,8 @@ mod values;
 pub use builder::ClientBuilder;
 pub use client::Client;
 pub use discovery_core::*;
+#[cfg(feature = "dns")]
+pub use discovery_dns as dns;
 pub use open::{
     ClientConfig, backends, builder_for, builder_from, builder_from_config, builder_from_env,
     builder_from_uri, explain, loader,
@@ -33,6 +35,9 @@ mod pages {
     struct GettingStarted;
     #[doc = include_str!("../../docs/guides/configuration.md")]
     struct Configuration;
+    #[cfg(feature = "dns")]
+    #[doc = include_str!("../../docs/guides/dns.md")]
+    struct Dns;
     #[doc = include_str!("../../docs/concepts/freshness-and-evidence.md")]
     struct FreshnessAndEvidence;
     #[doc = include_str!("../../docs/concepts/registration.md")]

@@ -31,11 +31,15 @@ const BACKENDS: &[&str] = &[
     LOCAL,
     #[cfg(feature = "etcd")]
     ETCD,
+    #[cfg(feature = "dns")]
+    DNS_BLOCK,
 ];
 const MEMORY: &str = "memory";
 const CONSUL: &str = "consul";
 const LOCAL: &str = "local";
 const ETCD: &str = "etcd";
+const DNS: &str = "dns";
+const DNS_BLOCK: &str = "dns_discovery";
 
 #[cfg(feature = "consul")]
 const CONSUL_BLOCK: KnownBlock = discovery_consul::ConsulConfig::BLOCK;
@@ -51,6 +55,11 @@ const LOCAL_BLOCK: KnownBlock = KnownBlock::missing_feature(LOCAL, LOCAL);
 const ETCD_BLOCK: KnownBlock = discovery_etcd::EtcdConfig::BLOCK;
 #[cfg(not(feature = "etcd"))]
 const ETCD_BLOCK: KnownBlock = KnownBlock::missing_feature(ETCD, ETCD);
+
+#[cfg(feature = "dns")]
+const DNS_KNOWN: KnownBlock = discovery_dns::DnsConfig::BLOCK;
+#[cfg(not(feature = "dns"))]
+const DNS_KNOWN: KnownBlock = KnownBlock::missing_feature(DNS_BLOCK, DNS);
 
 /// Every block a file may hold; one of a backend that is not built in names its feature.
 const KNOWN: &[KnownBlock] = &[
@@ -69,8 +78,8 @@ const KNOWN: &[KnownBlock] = &[
     ETCD_BLOCK,
     KnownBlock::missing_feature("kubernetes_discovery", "k8s"),
     KnownBlock::missing_feature("eureka", "eureka"),
-    KnownBlock::missing_feature("dns_discovery", "dns"),
     LOCAL_BLOCK,
+    DNS_KNOWN,
 ];
 
 /// Blocks that are loaded and validated, but not acted on in this release, each with what validates it.
@@ -299,6 +308,11 @@ pub fn loader() -> Loader {
 pub fn builder_from(loaded: &Loader, backend: &str) -> Result<ClientBuilder> {
     let client: ClientConfig = loaded.block("client")?;
     let mut builder = Client::builder(connect(loaded, backend)?);
+    #[cfg(feature = "dns")]
+    if matches!(backend, DNS | DNS_BLOCK) {
+        // SRV records say how they want to be balanced.
+        builder.strategy = std::sync::Arc::new(discovery_dns::Rfc2782);
+    }
     let blocks = loaded.blocks();
     let mut later = Vec::new();
     if blocks.contains(&"high_availability") {
@@ -346,6 +360,8 @@ fn connect(loaded: &Loader, backend: &str) -> Result<Backend> {
         LOCAL => discovery_local::backend(loaded.block(LOCAL)?),
         #[cfg(feature = "etcd")]
         ETCD => discovery_etcd::backend(loaded.block(ETCD)?),
+        #[cfg(feature = "dns")]
+        DNS | DNS_BLOCK => discovery_dns::backend(loaded.block(DNS_BLOCK)?),
         other => Err(Error::new(ErrorKind::ConfigInvalid, "unknown backend")
             .with_context("backend", format!("{other:?}"))
             .with_hint(format!("use one of: {}", BACKENDS.join(", ")))),

@@ -93,6 +93,7 @@ async fn a_backend_that_is_not_built_in_names_its_feature() {
         ("etcd", "etcd"),
         ("kubernetes_discovery", "k8s"),
         ("eureka", "eureka"),
+        #[cfg(not(feature = "dns"))]
         ("dns_discovery", "dns"),
         #[cfg(not(feature = "local"))]
         ("local", "local"),

@@ -153,3 +153,8 @@ fn every_rule_of_consul_is_proved() {
 fn every_rule_of_etcd_is_proved() {
     rules_are_proved("docs/reference/etcd-rules.md", &[('E', 39)]);
 }
+
+#[test]
+fn every_rule_of_dns_is_proved() {
+    rules_are_proved("docs/reference/dns-rules.md", &[('D', 28)]);
+}

@@ -9,8 +9,8 @@ use std::{collections::BTreeMap, fmt::Display, process::ExitCode, time::Duration
 
 use anstyle::{AnsiColor, Style};
 use discovery::{
-    Client, Error, ErrorKind, Query, Registration, Result, Snapshot, Source,
-    pick::{CallPolicy, Service, Subscription},
+    Client, Error, ErrorKind, LeaseMode, Query, Registration, Result, Snapshot, Source,
+    pick::{CallPolicy, Service, Subscription, strategy_named},
 };
 use registry::{Registry, Way};
 use tokio::{
@@ -67,7 +67,7 @@ async fn run() -> Result<()> {
         format!("3 instances of `{SERVICE}`"),
     );
 
-    let greeter = consumer.service(SERVICE)?;
+    let greeter = consumer.balanced(&Query::service(SERVICE)?, &strategy_named("round_robin")?)?;
     let mut changes = greeter.subscribe();
     let view = until(&mut changes, "three instances", |view| view.instances.len() == 3).await?;
     for instance in &view.instances {
@@ -86,13 +86,12 @@ async fn run() -> Result<()> {
     balance(&greeter, &instances).await?;
 
     let dead = instances[0].port;
-    fail(&greeter, &mut changes, instances.remove(0)).await?;
+    let sweeper = (consumer.capabilities().lease == LeaseMode::None).then_some(&registry);
+    fail(&greeter, &mut changes, instances.remove(0), sweeper).await?;
     outage(&greeter, &mut changes, &way).await?;
 
     // A registry may keep showing a dead instance as critical: whoever takes its id over can withdraw it.
-    let heir = registry.client()?;
-    heir.register(registration(dead)?).await?;
-    heir.shutdown(Duration::from_secs(5)).await?;
+    sweep(&registry, dead).await?;
     for instance in instances {
         instance.client.shutdown(Duration::from_secs(5)).await?;
     }
@@ -148,8 +147,20 @@ async fn balance(greeter: &Service, instances: &[Instance]) -> Result<()> {
     Ok(())
 }
 
-/// An instance dies without a word: its registration runs out, and the view follows.
-async fn fail(greeter: &Service, changes: &mut Subscription, victim: Instance) -> Result<()> {
+/// Withdraws what a dead instance left, by taking its id over.
+async fn sweep(registry: &Registry, dead: u16) -> Result<()> {
+    let heir = registry.client()?;
+    heir.register(registration(dead)?).await?;
+    heir.shutdown(Duration::from_secs(5)).await
+}
+
+/// An instance dies without a word: its registration runs out, or is swept up where it never would, and the view follows.
+async fn fail(
+    greeter: &Service,
+    changes: &mut Subscription,
+    victim: Instance,
+    sweeper: Option<&Registry>,
+) -> Result<()> {
     let (died, port) = (Instant::now(), victim.port);
     victim.die();
     say(
@@ -166,6 +177,14 @@ async fn fail(greeter: &Service, changes: &mut Subscription, victim: Instance) -
         "failed over",
         format!("6 of 6 calls answered, {:.1?} after its end", died.elapsed()),
     );
+    if let Some(registry) = sweeper {
+        sweep(registry, port).await?;
+        say(
+            AnsiColor::Yellow,
+            "swept",
+            "nothing runs out in this registry: somebody else withdrew it",
+        );
+    }
     let view = until(changes, "the dead instance to leave", |view| {
         view.instances.len() == 2
     })

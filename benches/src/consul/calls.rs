@@ -24,10 +24,10 @@ const BLOCK: usize = 40;
 const TURNS: usize = 4;
 
 /// One call of one contender.
-type Once<'a> = Box<dyn FnMut() + 'a>;
+pub(crate) type Once<'a> = Box<dyn FnMut() + 'a>;
 
 /// Runs blocks of all contenders in turn; answers wall time and CPU time of the calling thread.
-fn race(plan: &Plan, contenders: &mut [(&'static str, Once<'_>)], n: usize) -> [Vec<Cell>; 2] {
+pub(crate) fn race(plan: &Plan, contenders: &mut [(&'static str, Once<'_>)], n: usize) -> [Vec<Cell>; 2] {
     let cells = || contenders.iter().map(|(name, _)| Cell::new(name, n, 1)).collect();
     let [mut walls, mut cpus]: [Vec<Cell>; 2] = [cells(), cells()];
     for round in 0..=plan.rounds {

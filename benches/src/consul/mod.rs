@@ -1,6 +1,6 @@
 //! The Consul backend on a real Consul, beside a loop on reqwest and beside a bare socket.
 
-mod calls;
+pub(crate) mod calls;
 mod fixture;
 mod raw;
 mod refresh;

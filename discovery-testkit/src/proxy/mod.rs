@@ -5,6 +5,7 @@
 //! the connections open now ([`Proxy::cut`], [`Proxy::half_close`]). Flows and the door last until [`Proxy::heal`].
 
 mod connection;
+pub mod dns;
 mod door;
 mod flow;
 pub mod http;

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::{DATA, TsigKey, Zone};
 
-/// Additional records are given (`minimal-responses no`), and nobody outside is told or asked anything.
+/// Additional records are given (`minimal-responses no`), sets may be large (`max-records-per-type`), and nobody outside is told
+/// or asked anything.
 pub(super) fn bind(port: u16, zones: &[Zone], key: Option<&TsigKey>) -> String {
     let mut text = format!(
         r#"options {{
@@ -16,6 +17,7 @@ pub(super) fn bind(port: u16, zones: &[Zone], key: Option<&TsigKey>) -> String {
     empty-zones-enable no;
     dnssec-validation no;
     minimal-responses no;
+    max-records-per-type 0;
     pid-file none;
     session-keyfile "session.key";
 }};

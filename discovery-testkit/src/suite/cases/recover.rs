@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use discovery::Client;
 use discovery_core::{
-    Backend, Error, ErrorKind, Lease, Query, Result, Snapshot, Source,
+    Backend, Error, ErrorKind, Lease, Query, Result, Snapshot, Source, WatchMode,
     pick::{Service, Subscription},
 };
 use tokio::time::{Instant, timeout};
@@ -312,6 +312,11 @@ async fn a_long_outage_of_many_causes_no_storm(env: Env) -> Result<()> {
 /// a dead registry is asked ever less often, and not by everybody at once when it is back.
 async fn storm(env: Env, services: usize, outage: Duration, healing: Duration) -> Result<()> {
     let (truth, client) = (env.subject.direct().await?, env.client().await?);
+    // One that is polled is not missed before the next poll.
+    let outage = match client.capabilities().watch {
+        WatchMode::Poll => outage.max(env.subject.visible_within()),
+        _ => outage,
+    };
     let mut views = Vec::new();
     for n in 0..services {
         let service = env.name(&format!("api-{n}"));
