@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{PickContext, Picked, Reader, View, view::State};
+use super::{PickContext, Picked, Reader, View, hash_key, view::State};
 use crate::{
     error::Result,
     model::{InstanceKey, Query, Snapshot},
@@ -94,8 +94,22 @@ impl Service {
     /// # Errors
     /// `Unavailable` when there is nothing to pick, saying why.
     pub fn acquire(&self) -> Result<Picked> {
+        self.acquire_hashed(None)
+    }
+
+    /// Like [`Self::acquire`], for `key`: under a hashing strategy, the same instance for the same key while the membership
+    /// and its load allow. Other strategies take no notice of the key.
+    ///
+    /// # Errors
+    /// As [`Self::acquire`].
+    pub fn acquire_by(&self, key: impl AsRef<[u8]>) -> Result<Picked> {
+        self.acquire_hashed(Some(hash_key(key)))
+    }
+
+    fn acquire_hashed(&self, key: Option<u64>) -> Result<Picked> {
         let now = self.view.load();
         let mut context = PickContext::at(self.cursor.fetch_add(1, Ordering::Relaxed));
+        context.key = key;
         now.pick(&mut context)
             .and_then(|index| now.endpoints.get(index))
             .map(|(instance, load)| Picked::new(instance.clone(), load.clone()))
