@@ -24,7 +24,6 @@ pub(super) fn instance(id: usize, weight: u16) -> Instance {
 }
 
 /// Instance `id` in `zone` of datacenter `dc`.
-#[expect(dead_code, reason = "used with localities")]
 pub(super) fn placed(id: usize, dc: &str, zone: &str) -> Instance {
     let locality = Locality::new(Some(dc.into()), Some(zone.into()), None);
     Instance::builder(key(id), "127.0.0.1", 80)

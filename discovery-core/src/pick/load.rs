@@ -15,12 +15,13 @@ use std::{
 use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
 
-use crate::model::Instance;
+use super::{circuit::Circuit, outlier::Alarm};
+use crate::{model::Instance, resilience::CircuitState};
 
 /// What we know of an instance from using it: shared by all handles, carried over by key when the view changes.
 pub struct Load {
     /// When it was first seen; the zero of the times below.
-    since: Instant,
+    pub(super) since: Instant,
     in_flight: AtomicU32,
     succeeded: AtomicU64,
     failed: AtomicU64,
@@ -31,6 +32,7 @@ pub struct Load {
     peak_at: AtomicU64,
     /// Whether there are trackers: read on every change, unlike them.
     tracked: AtomicBool,
+    pub(super) circuit: Circuit,
     trackers: ArcSwapOption<Vec<(Arc<dyn Tracker>, usize)>>,
 }
 
@@ -66,6 +68,7 @@ impl Default for Load {
             peak: AtomicU64::default(),
             peak_at: AtomicU64::default(),
             tracked: AtomicBool::default(),
+            circuit: Circuit::default(),
             trackers: ArcSwapOption::default(),
         }
     }
@@ -109,7 +112,35 @@ impl Load {
         (peak * decay(since)).max(f64::MIN_POSITIVE)
     }
 
-    fn nanos(&self, now: Instant) -> u64 {
+    /// One whose failures are watched.
+    pub(super) fn watched(alarm: Arc<Alarm>) -> Self {
+        Self {
+            circuit: Circuit::watched(alarm),
+            ..Self::default()
+        }
+    }
+
+    /// How long it has been known.
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
+    }
+
+    /// Its circuit: open while it is ejected.
+    pub fn circuit(&self) -> CircuitState {
+        self.circuit.state()
+    }
+
+    pub(super) fn is_ejected(&self) -> bool {
+        self.circuit() == CircuitState::Open
+    }
+
+    /// For how much longer it is ejected.
+    pub fn ejected_for(&self) -> Option<Duration> {
+        let until = self.circuit.ends(self)?;
+        Some(until.saturating_duration_since(Instant::now()))
+    }
+
+    pub(super) fn nanos(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.since).as_nanos()).unwrap_or(u64::MAX)
     }
 
@@ -118,11 +149,11 @@ impl Load {
         let (sample, before) = (latency.as_secs_f64().max(f64::MIN_POSITIVE), self.peak(now));
         let since = self.nanos(now).saturating_sub(self.peak_at.load(Relaxed));
         let kept = decay(since);
-        let peak = if sample >= before {
+        let peak = if outcome == Outcome::Failure {
+            // To fail fast is not to be fast: its peak does not even fade.
+            f64::from_bits(self.peak.load(Relaxed)).max(sample)
+        } else if sample >= before {
             sample
-        } else if outcome == Outcome::Failure {
-            // To fail fast is not to be fast.
-            before
         } else {
             sample + (before - sample) * kept
         };
@@ -130,11 +161,13 @@ impl Load {
         self.peak_at.store(self.nanos(now), Relaxed);
     }
 
-    fn enter(&self) {
-        self.in_flight.fetch_add(1, AcqRel);
+    /// Answers how many were in flight before.
+    fn enter(&self) -> u32 {
+        let before = self.in_flight.fetch_add(1, AcqRel);
         if self.tracked.load(Acquire) {
             self.tell(true);
         }
+        before
     }
 
     fn leave(&self) {
@@ -198,16 +231,34 @@ pub struct Picked {
     instance: Arc<Instance>,
     load: Arc<Load>,
     since: Instant,
+    /// It is the one call that a half-open circuit lets through.
+    trial: bool,
 }
 
 impl Picked {
+    #[cfg(test)]
     pub(crate) fn new(instance: Arc<Instance>, load: Arc<Load>) -> Self {
         load.enter();
         Self {
             instance,
             load,
             since: Instant::now(),
+            trial: false,
         }
+    }
+
+    /// A call, if the instance may have one more: its circuit lets it through, and fewer than `most` are in flight.
+    pub(super) fn admitted(instance: &Arc<Instance>, load: &Arc<Load>, most: Option<u32>) -> Option<Self> {
+        let trial = load.circuit.admit()?;
+        let before = load.enter();
+        // Dropped, it ends the count and the trial.
+        let picked = Self {
+            instance: instance.clone(),
+            load: load.clone(),
+            since: Instant::now(),
+            trial,
+        };
+        most.is_none_or(|most| before < most).then_some(picked)
     }
 
     /// The instance.
@@ -231,6 +282,7 @@ impl Picked {
             Outcome::Success => self.load.succeeded.fetch_add(1, Relaxed),
             Outcome::Failure => self.load.failed.fetch_add(1, Relaxed),
         };
+        self.load.circuit.report(outcome, self.trial);
     }
 }
 
@@ -245,5 +297,8 @@ impl std::ops::Deref for Picked {
 impl Drop for Picked {
     fn drop(&mut self) {
         self.load.leave();
+        if self.trial {
+            self.load.circuit.end_trial();
+        }
     }
 }
