@@ -206,6 +206,11 @@ impl AsyncServiceRegistry {
         Ok(self.0.get(py)?.services().coroutine())
     }
 
+    /// As `ServiceRegistry.explain`, awaited.
+    fn explain(&self, py: Python<'_>, name: String) -> PyResult<Operation> {
+        Ok(self.0.get(py)?.explain(name).coroutine())
+    }
+
     /// As `ServiceRegistry.health`, awaited.
     fn health(&self, py: Python<'_>, name: String) -> PyResult<Operation> {
         Ok(self.0.get(py)?.health(name).coroutine())

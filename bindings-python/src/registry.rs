@@ -286,6 +286,11 @@ impl ServiceRegistry {
         self.0.get(py)?.services().wait(py)
     }
 
+    /// For each instance of a service, whether it is chosen now, and if not, why: a tuple of `ExplainedInstance`.
+    fn explain(&self, py: Python<'_>, name: String) -> PyResult<Py<PyAny>> {
+        self.0.get(py)?.explain(name).wait(py)
+    }
+
     /// How well the instances of a service are, with their checks: a `ServiceHealth`.
     fn health(&self, py: Python<'_>, name: String) -> PyResult<Py<PyAny>> {
         self.0.get(py)?.health(name).wait(py)

@@ -134,6 +134,18 @@ def test_a_key_is_text_or_bytes(registry: ServiceRegistry) -> None:
         registry.pick("api", key=7)  # type: ignore[arg-type]
 
 
+def test_explains_whom_it_chooses(registry: ServiceRegistry) -> None:
+    registry.register("api", "127.0.0.1", 1, weight=3)
+    registry.register("api", "127.0.0.1", 2)
+    eventually(lambda: len(registry.discover("api")) == 2)
+    assert {one.verdict for one in registry.explain("api")} == {"used"}
+    with registry.service("api").acquire() as call:
+        busy = [one for one in registry.explain("api") if one.in_flight]
+        assert [one.instance.port for one in busy] == [call.instance.port]
+    one = registry.explain("api")[0].to_dict()
+    assert (one["verdict"], one["circuit"], one["ejected_for"]) == ("used", "closed", None)
+
+
 def test_acquire_and_call_report(registry: ServiceRegistry) -> None:
     for port in (1, 2):
         registry.register("api", "127.0.0.1", port)

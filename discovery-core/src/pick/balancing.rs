@@ -1,6 +1,6 @@
 //! What goes around a strategy: who takes part in it now, and with what weight.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -315,6 +315,3 @@ impl Picker for Parts {
         }
     }
 }
-
-/// The shortest time between two preparations for slow starts.
-pub(super) const SHORTEST_STEP: Duration = Duration::from_millis(250);

@@ -105,9 +105,10 @@ pub(super) fn tiers(
     }
     let health = |distance: usize| {
         let well = near[distance].len() as u64;
-        (ALL * well * u64::from(locality.overprovisioning))
-            .checked_div(known[distance] * 100)
-            .map_or(0, |health| health.min(ALL))
+        let whole = u128::from(known[distance]) * 100;
+        (u128::from(ALL) * u128::from(well) * u128::from(locality.overprovisioning))
+            .checked_div(whole)
+            .map_or(0, |health| u64::try_from(health).unwrap_or(ALL).min(ALL))
     };
     let healths = [health(0), health(1), health(2)];
     let total: u64 = healths.iter().sum::<u64>().min(ALL);

@@ -21,7 +21,7 @@ pub struct Outlier {
     pub success_rate: Option<SuccessRate>,
     /// Compares failures with a threshold; not done unless set.
     pub failure_percentage: Option<FailurePercentage>,
-    /// How often rates are compared.
+    /// How often rates are compared; ten times a second at most.
     pub interval: Duration,
     /// How long the first ejection lasts; doubled by each further one, and halved again by each clean interval.
     pub base_ejection: Duration,
@@ -87,12 +87,20 @@ impl Default for Outlier {
     }
 }
 
+/// Longer than anybody waits, and within what clocks can add.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
 impl Outlier {
+    fn interval(&self) -> Duration {
+        self.interval.clamp(Duration::from_millis(100), LONGEST)
+    }
+
     fn ejection(&self, ejections: u32) -> Duration {
         let doubled = 1u32.checked_shl(ejections.saturating_sub(1)).unwrap_or(u32::MAX);
         self.base_ejection
             .saturating_mul(doubled)
             .min(self.max_ejection.max(self.base_ejection))
+            .min(LONGEST)
     }
 }
 
@@ -125,7 +133,7 @@ impl Outliers {
             failures => failures,
         };
         Self {
-            compare: Instant::now() + options.interval,
+            compare: Instant::now() + options.interval(),
             options,
             alarm: Arc::new(Alarm {
                 failures,
@@ -169,7 +177,7 @@ impl Outliers {
         }
         let compare = now >= self.compare;
         if compare {
-            self.compare = now + self.options.interval;
+            self.compare = now + self.options.interval();
         }
         let changed = services.values().fold(false, |changed, group| {
             changed | self.look_at(group, compare, now)

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{advance, sleep};
 
 use super::{
-    Balancing, CallError, CallPolicy, FailurePercentage, Outcome, Outlier, Picked, RoundRobin, Service,
-    Strategy, SuccessRate, Verdict, strategy_named,
+    Balancing, CallError, CallPolicy, FailurePercentage, Locality, Outcome, Outlier, Picked, RoundRobin,
+    Service, SlowStart, Strategy, Subset, SuccessRate, Verdict, strategy_named,
 };
 use crate::{
     error::ErrorKind,
@@ -285,8 +285,8 @@ struct Seen {
 async fn simulate(strategy: &str, balancing: Balancing, bad: fn(&mut fastrand::Rng) -> (u64, bool)) -> Seen {
     const CALLS: u64 = 10_000;
     let strategy = strategy_named(strategy).unwrap();
-    let world = World::of(10, &strategy, balancing).await;
     fastrand::seed(42);
+    let world = World::of(10, &strategy, balancing).await;
     let policy = CallPolicy::default().attempts(1).timeout(Duration::from_secs(1));
     let calls = (0..CALLS).map(|n| {
         let (service, policy) = (&world.service, &policy);
@@ -361,4 +361,41 @@ async fn simulation_one_of_ten_hangs() {
     // Those under way when the first timed out, and a trial.
     assert!(ejected.failed <= 150, "{ejected:?}");
     assert!(ejected.p99 <= plain.p99);
+}
+
+#[tokio::test(start_paused = true)]
+async fn extreme_settings_neither_panic_nor_spin() {
+    let outlier = |time| Outlier {
+        interval: time,
+        base_ejection: time,
+        max_ejection: time,
+        max_percent: u8::MAX,
+        ..Outlier::default()
+    };
+    for time in [Duration::ZERO, Duration::MAX] {
+        let balancing = Balancing::default()
+            .outlier(outlier(time))
+            .slow_start(SlowStart::new(time).aggression(f64::NAN).minimum(u8::MAX))
+            .subset(Subset::new("", 0))
+            .locality(
+                Locality::new(None, Some("a"))
+                    .overprovisioning(u32::MAX)
+                    .minimum_size(0),
+            )
+            .panic_below(u8::MAX)
+            .max_in_flight(0);
+        let world = World::plain(3, balancing).await;
+        assert_eq!(
+            world.service.acquire().unwrap_err().kind(),
+            ErrorKind::Unavailable
+        );
+        assert!(world.service.reader().pick().is_some());
+        world.end().await;
+        let world = World::plain(3, Balancing::default().outlier(outlier(time))).await;
+        world.fail(1, 5);
+        turn().await;
+        let (_, circuit, _) = world.of_port(1);
+        assert_ne!(circuit, CircuitState::Closed);
+        world.end().await;
+    }
 }

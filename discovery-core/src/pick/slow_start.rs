@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Endpoints, balancing::SHORTEST_STEP};
+use super::Endpoints;
 
 /// How an instance that was not there before comes to its full weight (Envoy's formula:
 /// weight × max(minimum, (age / window)^(1 / aggression))).
@@ -18,6 +18,10 @@ pub struct SlowStart {
     /// In percent of its weight: what it gets at least.
     pub minimum: u8,
 }
+
+/// Between two preparations for slow starts.
+const SHORTEST_STEP: Duration = Duration::from_millis(250);
+const LONGEST_STEP: Duration = Duration::from_secs(3600);
 
 /// One of weight in steps of this.
 const SCALE: f64 = 100.0;
@@ -48,7 +52,7 @@ impl SlowStart {
 
     /// How often weights are computed anew.
     pub(super) fn step(&self) -> Duration {
-        (self.window / 20).max(SHORTEST_STEP)
+        (self.window / 20).clamp(SHORTEST_STEP, LONGEST_STEP)
     }
 
     /// The share of its weight that one of this age gets.

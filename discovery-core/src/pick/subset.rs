@@ -14,7 +14,7 @@ use super::{
 pub struct Subset {
     /// What tells this client from its siblings, such as its host name or instance id.
     pub client: String,
-    /// How many instances it keeps to.
+    /// How many instances it keeps to; one at least.
     pub size: usize,
 }
 
@@ -38,7 +38,7 @@ impl Subset {
             .map(|(index, (instance, _))| (mix(client, place(instance)), index))
             .collect();
         ranks.sort_unstable_by(|a, b| b.cmp(a));
-        for (_, index) in ranks.into_iter().skip(self.size) {
+        for (_, index) in ranks.into_iter().skip(self.size.max(1)) {
             verdicts[index] = Verdict::OutsideSubset;
         }
     }
