@@ -9,7 +9,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use discovery_core::Instance;
+use discovery_core::{
+    Instance,
+    pick::{STRATEGIES, strategy_named},
+};
 use futures::FutureExt;
 use tokio::sync::watch;
 use tower::{Service as _, ServiceExt, load::PendingRequests};
@@ -146,8 +149,86 @@ fn contenders(n: usize, live: &Live) -> Vec<Contender> {
     ]
 }
 
+/// The least busy of all, as everybody writes it: by looking at all.
+fn full_scan(loads: Arc<[(Arc<Instance>, Arc<AtomicUsize>)]>, counts: bool) -> Batch {
+    batch(move || {
+        let least = loads.iter().min_by_key(|(_, load)| load.load(Relaxed));
+        let (instance, load) = black_box(least.expect("instances"));
+        if counts {
+            let held = (instance.clone(), load.clone());
+            load.fetch_add(1, Relaxed);
+            black_box(&held);
+            held.1.fetch_sub(1, Relaxed);
+        }
+    })
+}
+
+/// Every strategy among some that are busy: about two calls in flight each, a tenth of them ended again.
+fn strategies(plan: &Plan, report: &mut Report) {
+    let world = World::quiet();
+    let (mut all, mut busy) = (Vec::new(), Vec::new());
+    let sizes = plan.sizes(&SIZES);
+    for &n in sizes {
+        let mut new = |name: String, make: &mut dyn FnMut() -> Batch| {
+            all.push(Contender::new(Box::leak(name.into_boxed_str()), n, THREADS, make));
+        };
+        for name in STRATEGIES {
+            let strategy = strategy_named(name).expect("a strategy");
+            let live = world.balanced(&format!("{name}-{n}"), n, &strategy);
+            busy.extend((0..2 * n).map(|_| live.service.acquire().expect("instances")));
+            let ends = busy.len() - n / 5;
+            busy.truncate(ends);
+            new(format!("{name}: pick"), &mut || reader(&live));
+            if name == "least_connections" {
+                new(format!("{name}: acquire"), &mut || acquire(&live));
+            }
+            if ["consistent_hash", "maglev", "rendezvous"].contains(&name) {
+                new(format!("{name}: pick_by 16 bytes"), &mut || {
+                    let (mut reader, mut key) = (live.service.reader(), 0u128);
+                    batch(move || {
+                        key = key.wrapping_add(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+                        black_box(reader.pick_by(key.to_le_bytes()));
+                    })
+                });
+            }
+        }
+        let scanned = world.service(&format!("scanned-{n}"), n);
+        let loads: Arc<[_]> = scanned
+            .instances
+            .iter()
+            .map(|instance| (instance.clone(), Arc::new(AtomicUsize::new(2))))
+            .collect();
+        loads
+            .iter()
+            .step_by(10)
+            .for_each(|(_, load)| load.store(1, Relaxed));
+        new("full scan: pick".to_owned(), &mut || {
+            full_scan(loads.clone(), false)
+        });
+        new("full scan: acquire".to_owned(), &mut || {
+            full_scan(loads.clone(), true)
+        });
+    }
+    let table = race(plan, "strategies", "round_robin: pick", all);
+    if sizes.contains(&1000) {
+        for what in ["pick", "acquire"] {
+            let at = |who: &str| -> &'static str { Box::leak(format!("{who}: {what}").into_boxed_str()) };
+            let (ours, scan) = ((at("least_connections"), 1000, 1), (at("full scan"), 1000, 1));
+            report.goals([table.goal(
+                "2.1",
+                format!("least_connections {what} / full scan, n=1000"),
+                0.08,
+                ours,
+                scan,
+            )]);
+        }
+    }
+    report.table(table);
+}
+
 /// Races them.
 pub fn run(plan: &Plan, report: &mut Report) {
+    strategies(plan, report);
     let world = World::quiet();
     let sizes = plan.sizes(&SIZES);
     let mut all = Vec::new();

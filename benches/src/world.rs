@@ -160,6 +160,11 @@ impl World {
 
     /// Adds a service of `n` healthy instances and waits until its view shows them.
     pub fn service(&self, name: &str, n: usize) -> Live {
+        self.balanced(name, n, &(Arc::new(RoundRobin) as Arc<dyn Strategy>))
+    }
+
+    /// The same, balanced like this.
+    pub fn balanced(&self, name: &str, n: usize, strategy: &Arc<dyn Strategy>) -> Live {
         let instances = instances(name, n, 8000);
         let (events, later) = mpsc::unbounded_channel();
         let feed = Feed {
@@ -169,10 +174,9 @@ impl World {
         lock(&self.fake.feeds).insert(name.to_owned(), feed);
         lock(&self.fake.open).push(events.clone());
         let query = Query::service(name).expect("a valid name");
-        let strategy: Arc<dyn Strategy> = Arc::new(RoundRobin);
         let service = {
             let _inside = self.runtime.enter();
-            let view = self.resolver.view(&query, &strategy).expect("a view");
+            let view = self.resolver.view(&query, strategy).expect("a view");
             Service::new(view, Duration::from_secs(10))
         };
         let seen = self.runtime.block_on(service.ready()).expect("a first answer");

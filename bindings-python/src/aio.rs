@@ -15,7 +15,7 @@ use crate::{
     exit,
     open::{self, Kept, Opening},
     operation::Operation,
-    service::{AsyncService, refuse_key},
+    service::{AsyncService, key_bytes},
     step::Step,
     watch::{AsyncWatch, Watching},
 };
@@ -163,15 +163,16 @@ impl AsyncServiceRegistry {
         key: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Operation> {
         let shared = self.0.get(py)?;
-        refuse_key(py, key)?;
+        let key = key_bytes(key)?;
         if strategy.is_none()
+            && key.is_none()
             && let Some(object) = shared.pick_kept(py, name)
         {
             return Ok(Step::Now(object.into_any()).coroutine());
         }
         Ok(shared
             .handle(py, name, Asking::plain(), strategy)?
-            .pick(py)?
+            .pick_by(py, key)?
             .coroutine())
     }
 
@@ -203,6 +204,11 @@ impl AsyncServiceRegistry {
     /// As `ServiceRegistry.services`, awaited.
     fn services(&self, py: Python<'_>) -> PyResult<Operation> {
         Ok(self.0.get(py)?.services().coroutine())
+    }
+
+    /// As `ServiceRegistry.explain`, awaited.
+    fn explain(&self, py: Python<'_>, name: String) -> PyResult<Operation> {
+        Ok(self.0.get(py)?.explain(name).coroutine())
     }
 
     /// As `ServiceRegistry.health`, awaited.

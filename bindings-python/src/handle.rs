@@ -84,11 +84,16 @@ impl Handle {
     /// The next pick, if what is kept here is what the view shows. Neither waits, allocates nor lets go of the interpreter.
     #[inline]
     pub(crate) fn kept_pick(&self, py: Python<'_>) -> Option<Pick> {
+        self.kept_pick_by(py, Reader::pick_index)
+    }
+
+    #[inline]
+    fn kept_pick_by(&self, py: Python<'_>, index: impl FnOnce(&mut Reader) -> Option<usize>) -> Option<Pick> {
         let mut hot = self.hot(py);
         if hot.reader.is_outdated() {
             return None;
         }
-        let index = hot.reader.pick_index()?;
+        let index = index(&mut hot.reader)?;
         let snapshot = hot.current.as_ref()?;
         self.used.store(true, Ordering::Relaxed);
         Some(match snapshot.get().made(py, index) {
@@ -144,21 +149,30 @@ impl Handle {
         Ok(Ok(snapshot))
     }
 
-    fn pick_now(&self, py: Python<'_>) -> PyResult<Option<Py<ServiceInstance>>> {
+    fn pick_now(&self, py: Python<'_>, key: Option<&[u8]>) -> PyResult<Option<Py<ServiceInstance>>> {
         if let Ok(looked) = self.look(py) {
             looked?;
         }
-        Ok(self.pick_kept(py))
+        let picked = match key {
+            Some(key) => self.kept_pick_by(py, |reader| reader.pick_index_by(key)),
+            None => self.kept_pick(py),
+        };
+        Ok(picked.and_then(|pick| pick.object(py)))
     }
 
     /// The next instance; the first call waits for the first view.
     pub(crate) fn pick(self: &Arc<Self>, py: Python<'_>) -> PyResult<Step> {
-        if let Some(object) = self.pick_now(py)? {
+        self.pick_by(py, None)
+    }
+
+    /// The next instance for this key; the first call waits for the first view.
+    pub(crate) fn pick_by(self: &Arc<Self>, py: Python<'_>, key: Option<Vec<u8>>) -> PyResult<Step> {
+        if let Some(object) = self.pick_now(py, key.as_deref())? {
             return Ok(Step::Now(object.into_any()));
         }
         let this = self.clone();
         Ok(self.ready(move |py, ()| {
-            if let Some(object) = this.pick_now(py)? {
+            if let Some(object) = this.pick_now(py, key.as_deref())? {
                 return Ok(object.into_any());
             }
             // It says why; or the instance that came meanwhile.
@@ -174,7 +188,7 @@ impl Handle {
             for _ in 0..count {
                 let object = match this.pick_kept(py) {
                     Some(object) => Some(object),
-                    None => this.pick_now(py)?,
+                    None => this.pick_now(py, None)?,
                 };
                 let Some(object) = object else { return Ok(None) };
                 picked.push(object);

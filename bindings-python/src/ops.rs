@@ -279,6 +279,13 @@ impl Shared {
         })
     }
 
+    pub(crate) fn explain(&self, name: String) -> Step {
+        let client = self.client.clone();
+        Step::later(async move { client.explain(name).await }, |py, all| {
+            values::explained(py, &all)
+        })
+    }
+
     pub(crate) fn status(self: &Arc<Self>) -> Step {
         let this = self.clone();
         let work = async move {

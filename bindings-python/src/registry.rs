@@ -14,7 +14,7 @@ use crate::{
     errors::OrRaise,
     exit,
     open::{self, Kept, Opening},
-    service::{Service, refuse_key},
+    service::{Service, key_bytes},
     watch::{Watch, Watching},
 };
 
@@ -33,7 +33,8 @@ use crate::{
 ///     token: What the registry is shown. Prefer `token_env` or `token_file` in `config`.
 ///     timeout: How long one read, and the wait for a first answer, may take; 5 s.
 ///     max_stale: Refuse to answer from what the registry confirmed longer ago.
-///     strategy: How services are balanced: `round_robin`, `weighted_round_robin` or `random`.
+///     strategy: How services are balanced: `round_robin`, `weighted_round_robin`, `random`, `weighted_random`,
+///         `least_connections`, `p2c`, `peak_ewma`, `consistent_hash`, `maglev` or `rendezvous`.
 ///     snapshot_dir: Where the last good answers are kept, to start from while the registry is down.
 ///
 /// Durations are `"10s"`, a number of seconds, or a `timedelta`.
@@ -221,7 +222,7 @@ impl ServiceRegistry {
     /// Args:
     ///     name: The service.
     ///     strategy: How to balance; as the registry was told, or one after the other, unless given.
-    ///     key: For strategies that hash; none does in this release.
+    ///     key: Text or bytes that `consistent_hash`, `maglev` and `rendezvous` choose by; others take no notice of it.
     ///
     /// Raises:
     ///     UnavailableError: There is none to pick; the message says why.
@@ -234,15 +235,16 @@ impl ServiceRegistry {
         key: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let shared = self.0.get(py)?;
-        refuse_key(py, key)?;
+        let key = key_bytes(key)?;
         if strategy.is_none()
+            && key.is_none()
             && let Some(object) = shared.pick_kept(py, name)
         {
             return Ok(object.into_any());
         }
         shared
             .handle(py, name, Asking::plain(), strategy)?
-            .pick(py)?
+            .pick_by(py, key)?
             .wait(py)
     }
 
@@ -282,6 +284,11 @@ impl ServiceRegistry {
     /// The services of the registry, sorted by name: a tuple of `ServiceSummary`.
     fn services(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         self.0.get(py)?.services().wait(py)
+    }
+
+    /// For each instance of a service, whether it is chosen now, and if not, why: a tuple of `ExplainedInstance`.
+    fn explain(&self, py: Python<'_>, name: String) -> PyResult<Py<PyAny>> {
+        self.0.get(py)?.explain(name).wait(py)
     }
 
     /// How well the instances of a service are, with their checks: a `ServiceHealth`.

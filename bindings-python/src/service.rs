@@ -7,7 +7,7 @@ use discovery::{
     pick::{Outcome, Picked},
 };
 use pyo3::{
-    exceptions::{PyException, PyRuntimeError},
+    exceptions::{PyException, PyRuntimeError, PyTypeError},
     prelude::*,
     sync::MutexExt,
 };
@@ -41,21 +41,22 @@ fn name(handle: &Handle) -> String {
     handle.service.query().label().to_owned()
 }
 
-/// `key` is taken for strategies that hash, which no release has yet.
-pub(crate) fn refuse_key(py: Python<'_>, key: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-    if key.is_none() {
-        return Ok(());
+/// The bytes of a key: text counts as its UTF-8.
+pub(crate) fn key_bytes(key: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Vec<u8>>> {
+    let Some(key) = key.filter(|key| !key.is_none()) else {
+        return Ok(None);
+    };
+    if let Ok(text) = key.extract::<&str>() {
+        return Ok(Some(text.as_bytes().to_vec()));
     }
-    let error = discovery::Error::new(
-        discovery::ErrorKind::Unsupported,
-        "no balancing strategy of this release uses a key",
-    )
-    .with_hint("leave `key` out");
-    Err(error).or_raise(py)
+    match key.extract::<&[u8]>() {
+        Ok(bytes) => Ok(Some(bytes.to_vec())),
+        Err(_) => Err(PyTypeError::new_err("a key is text or bytes")),
+    }
 }
 
 /// Takes an instance into use, other than those in `tried` while there is one; the first call waits for the first view.
-fn acquire(kept: &Kept, py: Python<'_>, tried: &[Py<Call>]) -> PyResult<Step> {
+fn acquire(kept: &Kept, py: Python<'_>, key: Option<Vec<u8>>, tried: &[Py<Call>]) -> PyResult<Step> {
     let (handle, _) = kept.get(py)?;
     let tried: Vec<_> = tried.iter().map(|call| call.get().key.clone()).collect();
     let handle = handle.clone();
@@ -63,7 +64,11 @@ fn acquire(kept: &Kept, py: Python<'_>, tried: &[Py<Call>]) -> PyResult<Step> {
     Ok(Step::later(
         async move { service.instances().await.map(drop) },
         move |py, ()| {
-            let picked = handle.service.acquire_other(&tried).or_raise(py)?;
+            let picked = match key {
+                Some(key) if tried.is_empty() => handle.service.acquire_by(key),
+                _ => handle.service.acquire_other(&tried),
+            };
+            let picked = picked.or_raise(py)?;
             Ok(Py::new(py, Call::new(py, picked)?)?.into_any())
         },
     ))
@@ -107,7 +112,7 @@ impl Service {
     /// Leaving the block reports how long it took and whether it raised an `Exception`.
     ///
     /// Args:
-    ///     key: For strategies that hash; none does in this release.
+    ///     key: Text or bytes that hashing strategies choose by; others take no notice of it.
     ///
     /// Raises:
     ///     UnavailableError: There is none to pick; the message says why.
@@ -118,8 +123,7 @@ impl Service {
         key: Option<&Bound<'_, PyAny>>,
         _tried: Vec<Py<Call>>,
     ) -> PyResult<Py<PyAny>> {
-        refuse_key(py, key)?;
-        acquire(&self.0, py, &_tried)?.wait(py)
+        acquire(&self.0, py, key_bytes(key)?, &_tried)?.wait(py)
     }
 
     /// Calls `fn(instance)`, and on another instance when that raises.
@@ -211,10 +215,9 @@ impl AsyncService {
         key: Option<&Bound<'_, PyAny>>,
         _tried: Vec<Py<Call>>,
     ) -> PyResult<AsyncCall> {
-        let py = this.py();
-        refuse_key(py, key)?;
         Ok(AsyncCall {
             service: this.clone().unbind(),
+            key: key_bytes(key)?,
             tried: _tried,
             call: Mutex::new(None),
         })
@@ -332,6 +335,7 @@ impl Call {
 #[pyclass(frozen, module = "system_control.discovery")]
 pub(crate) struct AsyncCall {
     service: Py<AsyncService>,
+    key: Option<Vec<u8>>,
     tried: Vec<Py<Call>>,
     call: Mutex<Option<Py<Call>>>,
 }
@@ -341,7 +345,7 @@ impl AsyncCall {
     fn __aenter__(this: &Bound<'_, Self>) -> PyResult<Operation> {
         let py = this.py();
         let own = this.get();
-        let Step::Later(work) = acquire(&own.service.get().0, py, &own.tried)? else {
+        let Step::Later(work) = acquire(&own.service.get().0, py, own.key.clone(), &own.tried)? else {
             return Err(PyRuntimeError::new_err("acquiring is never done yet"));
         };
         let this = this.clone().unbind();

@@ -1,6 +1,6 @@
 //! The small value classes, which are written in Python: `_values.py`.
 
-use discovery::{ServiceHealth, ServiceSummary, registrar::RegistrationPhase};
+use discovery::{ServiceHealth, ServiceSummary, pick::Explained, registrar::RegistrationPhase};
 use pyo3::{call::PyCallArgs, prelude::*, sync::PyOnceLock, types::PyTuple};
 
 use crate::{errors, instance::ServiceInstance};
@@ -48,6 +48,25 @@ pub(crate) fn health(py: Python<'_>, health: &ServiceHealth) -> PyResult<Py<PyAn
         PyTuple::new(py, instances)?,
     );
     Ok(make(py, "ServiceHealth", fields)?.unbind())
+}
+
+pub(crate) fn explained(py: Python<'_>, all: &[Explained]) -> PyResult<Py<PyAny>> {
+    let all = all.iter().map(|one| {
+        let fields = (
+            ServiceInstance::of(one.instance.clone()),
+            one.verdict.as_str(),
+            one.in_flight,
+            one.succeeded,
+            one.failed,
+            one.peak_latency.as_secs_f64(),
+            one.circuit.as_str(),
+            one.ejected_for.map(|left| left.as_secs_f64()),
+        );
+        make(py, "ExplainedInstance", fields)
+    });
+    Ok(PyTuple::new(py, all.collect::<PyResult<Vec<_>>>()?)?
+        .into_any()
+        .unbind())
 }
 
 fn phase(phase: RegistrationPhase) -> String {

@@ -96,9 +96,55 @@ def test_nothing_to_pick_says_why(registry: ServiceRegistry) -> None:
     assert caught.value.retryable
     assert caught.value.hint
     assert caught.value.context["service"] == "nobody"
-    with pytest.raises(discovery.UnsupportedError, match="key"):
-        registry.pick("nobody", key="user-1")
     assert list(registry.discover("nobody")) == []
+
+
+STRATEGIES = (
+    "round_robin",
+    "weighted_round_robin",
+    "random",
+    "weighted_random",
+    "least_connections",
+    "p2c",
+    "peak_ewma",
+    "consistent_hash",
+    "maglev",
+    "rendezvous",
+)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_takes_a_key_and_those_that_hash_keep_to_it(
+    registry: ServiceRegistry, strategy: str
+) -> None:
+    for port in range(1, 6):
+        registry.register("api", "127.0.0.1", port)
+    service = registry.service("api", strategy=strategy)
+    eventually(lambda: len(service.snapshot()) == 5)
+    ports = {registry.pick("api", strategy=strategy, key=f"user-{n}").port for n in range(200)}
+    assert ports == {1, 2, 3, 4, 5}
+    if strategy not in STRATEGIES[-3:]:
+        return
+    picked = {registry.pick("api", strategy=strategy, key=key).port for key in ["user-1", b"user-1"] * 20}
+    with service.acquire("user-1") as call:
+        assert {call.instance.port} == picked
+
+
+def test_a_key_is_text_or_bytes(registry: ServiceRegistry) -> None:
+    with pytest.raises(TypeError, match="text or bytes"):
+        registry.pick("api", key=7)  # type: ignore[arg-type]
+
+
+def test_explains_whom_it_chooses(registry: ServiceRegistry) -> None:
+    registry.register("api", "127.0.0.1", 1, weight=3)
+    registry.register("api", "127.0.0.1", 2)
+    eventually(lambda: len(registry.discover("api")) == 2)
+    assert {one.verdict for one in registry.explain("api")} == {"used"}
+    with registry.service("api").acquire() as call:
+        busy = [one for one in registry.explain("api") if one.in_flight]
+        assert [one.instance.port for one in busy] == [call.instance.port]
+    one = registry.explain("api")[0].to_dict()
+    assert (one["verdict"], one["circuit"], one["ejected_for"]) == ("used", "closed", None)
 
 
 def test_acquire_and_call_report(registry: ServiceRegistry) -> None:

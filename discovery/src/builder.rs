@@ -6,7 +6,7 @@ use discovery_core::{
     Backend, Result,
     config::HighAvailability,
     disk::SnapshotStore,
-    pick::{RoundRobin, Strategy, strategy_named},
+    pick::{Balancing, Outlier, RoundRobin, Strategy, strategy_named},
     registrar::RegistrarConfig,
     resilience::{ResilienceOptions, RetryPolicy},
     resolver::ResolverOptions,
@@ -52,6 +52,12 @@ impl ClientBuilder {
     /// How services are balanced that do not say; one after the other unless set.
     pub fn strategy(mut self, strategy: impl Strategy) -> Self {
         self.strategy = Arc::new(strategy);
+        self
+    }
+
+    /// What goes around every strategy: filter, subset, locality, slow start, ejection, limits.
+    pub fn balancing(mut self, balancing: Balancing) -> Self {
+        self.resolver.balancing = Arc::new(balancing);
         self
     }
 
@@ -112,9 +118,14 @@ impl ClientBuilder {
         if !block.discovery.cache_configuration {
             self.resilience.cache = None;
         }
-        if !block.discovery.circuit_breakers {
+        let mut balancing = Balancing::clone(&self.resolver.balancing);
+        if block.discovery.circuit_breakers {
+            balancing.outlier.get_or_insert_with(Outlier::default);
+        } else {
             self.resilience.breaker = None;
+            balancing.outlier = None;
         }
+        self.resolver.balancing = Arc::new(balancing);
         Ok(self)
     }
 
@@ -146,6 +157,19 @@ mod tests {
         let minute = ClientDefaults::default().cache_ttl(Some(Duration::from_secs(60)));
         assert_eq!(ttl(minute), Some(Duration::from_secs(60)));
         assert_eq!(ttl(minute.cache_ttl(Some(Duration::ZERO))), None);
+    }
+
+    #[test]
+    fn circuit_breakers_are_those_of_the_registry_and_of_instances() {
+        let plain = builder(ClientDefaults::default());
+        assert_eq!(*plain.resolver.balancing, Balancing::default());
+        let mut block = HighAvailability::default();
+        let with = plain.clone().high_availability(&block).unwrap();
+        assert_eq!(with.resolver.balancing.outlier, Some(Outlier::default()));
+        block.discovery.circuit_breakers = false;
+        let without = with.high_availability(&block).unwrap();
+        assert_eq!(without.resolver.balancing.outlier, None);
+        assert!(without.resilience.breaker.is_none());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use discovery_core::{
     Query, Registration, Result, Scope, ServiceHealth, ServiceName, ServiceRegistry, ServiceSummary,
     Snapshot, Status, Target, TaskGroup,
     health::{Prober, Thresholds, check_for},
-    pick::{Service, Strategy},
+    pick::{Explained, Service, Strategy},
     registrar::Registrar,
     resilience::Resilient,
     resolver::{Resolver, check_max_stale, check_query},
@@ -314,6 +314,21 @@ impl Client {
             .include_unhealthy()
             .with_checks();
         Ok(ServiceHealth::of(service, self.lookup(&query).await?.instances))
+    }
+
+    /// For each instance of a service, whether it is chosen now, and if not, why: as this client balances the service.
+    ///
+    /// # Errors
+    /// As [`Self::lookup`].
+    ///
+    /// # Cancel safety
+    /// Cancel-safe.
+    pub async fn explain(&self, name: impl AsRef<str> + Send) -> Result<Vec<Explained>> {
+        let query = Query::service(name)?;
+        let service = self.query(&query)?;
+        service.instances().await?;
+        let all = self.lookup(&query.include_unhealthy()).await?;
+        Ok(service.explain(&all))
     }
 
     /// How this client and its registry stand. It answers when the registry does not, and after shutdown: that is part of

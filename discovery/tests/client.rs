@@ -12,7 +12,7 @@ use discovery::{
     RegistrationBuilder, ServiceHealth, Source, Status,
     disk::SnapshotStore,
     memory::MemoryStore,
-    pick::{CallError, CallPolicy, Outcome, Random, Service, Strategy},
+    pick::{Balancing, CallError, CallPolicy, Outcome, Outlier, Random, Service, Strategy, Verdict},
     registrar::RegistrationPhase,
     resilience::CircuitState,
 };
@@ -275,6 +275,50 @@ async fn views_of_two_strategies_stand_side_by_side() {
             .chunks(3)
             .any(|turn| turn[0] == turn[1] || turn[1] == turn[2] || turn[0] == turn[2])
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn explains_who_is_chosen_and_why_the_others_are_not() {
+    let backend = MemoryStore::new().backend();
+    let client = Client::builder(backend)
+        .balancing(Balancing::default().tag("v2").outlier(Outlier::default()))
+        .build()
+        .unwrap();
+    let ill = api(8002).status(Status::Critical).tag("v2");
+    let of = [api(8001).tag("v2"), ill, api(8003), api(8004).tag("v2")];
+    for registration in of {
+        client.register(registration.build().unwrap()).await.unwrap();
+    }
+    let service = client.service("api").unwrap();
+    view(&service, 3, Source::Live).await;
+    for _ in 0..20 {
+        let picked = service.acquire().unwrap();
+        let outcome = if picked.port == 8004 {
+            Outcome::Failure
+        } else {
+            Outcome::Success
+        };
+        picked.report(outcome);
+    }
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let mut verdicts: Vec<_> = client
+        .explain("api")
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|one| (one.instance.port, one.verdict))
+        .collect();
+    verdicts.sort_by_key(|(port, _)| *port);
+    assert_eq!(
+        verdicts,
+        [
+            (8001, Verdict::Used),
+            (8002, Verdict::Unhealthy),
+            (8003, Verdict::Filtered),
+            (8004, Verdict::Ejected)
+        ]
+    );
+    client.shutdown(Duration::from_secs(5)).await.unwrap();
 }
 
 // === an outage ===

@@ -5,7 +5,10 @@
 use std::{collections::HashMap, sync::Arc};
 
 use discovery_bench::world::{Live, World};
-use discovery_core::{Instance, pick::Outcome, pick::Readers};
+use discovery_core::{
+    Instance,
+    pick::{Outcome, Readers, STRATEGIES, strategy_named},
+};
 
 const PICKS: usize = 25_000;
 
@@ -34,8 +37,26 @@ fn evenly(live: &Live, picks: usize, mut pick: impl FnMut() -> *const Instance) 
     println!("ok: n={n}: {picks} picks differ by {spread}");
 }
 
+/// No strategy allocates, with a key or without.
+fn strategies(world: &World) {
+    for name in STRATEGIES {
+        let strategy = strategy_named(name).expect("a strategy");
+        let live = world.balanced(name, 100, &strategy);
+        let mut reader = live.service.reader();
+        allocates_nothing(name, || {
+            for key in 0..PICKS {
+                assert!(reader.pick().is_some());
+                assert!(reader.pick_by(key.to_le_bytes()).is_some());
+                let picked = live.service.acquire_by(key.to_le_bytes()).expect("instances");
+                picked.report(Outcome::Success);
+            }
+        });
+    }
+}
+
 fn main() {
     let world = World::quiet();
+    strategies(&world);
     for n in [1, 10, 1000, 10_000] {
         let live = world.service(&format!("api-{n}"), n);
         let mut reader = live.service.reader();

@@ -135,7 +135,7 @@ pub struct Discovery {
     pub failover_mechanisms: bool,
     /// The name of the balancing strategy.
     pub load_balancing: String,
-    /// Whether a backend that keeps failing is left alone for a while.
+    /// Whether a backend, or an instance, that keeps failing is left alone for a while.
     pub circuit_breakers: bool,
 }
 

@@ -84,7 +84,8 @@ impl<E: std::error::Error + 'static> std::error::Error for CallError<E> {
 impl Service {
     /// Calls an instance and, when that fails or takes too long, the next one.
     ///
-    /// Every failure is reported against its instance. Only ask for more than one attempt when `call` may be repeated.
+    /// Every failure is reported against its instance. Retries of all handles of this view together keep a budget: a fifth
+    /// of the calls under way, and three in any case; beyond it a failure is final. Only ask for more than one attempt when `call` may be repeated.
     ///
     /// # Errors
     /// [`CallError`]: that of the last attempt, or that there was nothing to call.
@@ -97,6 +98,9 @@ impl Service {
         Fut: Future<Output = Result<T, E>>,
     {
         self.instances().await.map_err(CallError::NoInstance)?;
+        let budget = self.view().budget();
+        let _call = budget.enter();
+        let mut retry = None;
         let mut tried = Vec::new();
         loop {
             let picked = self.acquire_other(&tried).map_err(CallError::NoInstance)?;
@@ -115,6 +119,11 @@ impl Service {
             picked.report(Outcome::Failure);
             tried.push(instance.key.clone());
             if tried.len() >= policy.attempts as usize {
+                return Err(error);
+            }
+            drop(retry.take());
+            retry = budget.try_retry();
+            if retry.is_none() {
                 return Err(error);
             }
         }

@@ -37,6 +37,7 @@ mod tests {
         let mut context = PickContext {
             cursor: 0,
             rng: fastrand::Rng::with_seed(7),
+            key: None,
         };
         let mut counts = [0; 10];
         for _ in 0..100_000 {

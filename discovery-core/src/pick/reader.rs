@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use smol_str::SmolStr;
 
 use super::{
-    PickContext, Service,
+    PickContext, Service, hash_key,
     view::{Prepared, State},
 };
 use crate::{
@@ -53,6 +53,31 @@ impl Reader {
             .instances
             .get(index)
             .map(|instance| &**instance)
+    }
+
+    /// The next instance for `key`: under a hashing strategy, the same for the same key while the membership allows.
+    ///
+    /// Other strategies take no notice of the key.
+    #[inline]
+    pub fn pick_by(&mut self, key: impl AsRef<[u8]>) -> Option<&Instance> {
+        if self.now.replaced() {
+            self.renew();
+        }
+        let index = self.pick_index_by(key)?;
+        self.now
+            .endpoints
+            .instances
+            .get(index)
+            .map(|instance| &**instance)
+    }
+
+    /// As [`Self::pick_index`], for `key`.
+    #[inline]
+    pub fn pick_index_by(&mut self, key: impl AsRef<[u8]>) -> Option<usize> {
+        self.context.key = Some(hash_key(key));
+        let index = self.now.pick(&mut self.context);
+        self.context.key = None;
+        index
     }
 
     /// Out of line, so that a pick stays small enough to be compiled into its caller.

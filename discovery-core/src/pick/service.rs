@@ -11,7 +11,10 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{PickContext, Picked, Reader, View, view::State};
+use super::{
+    Explained, Load, PickContext, Picked, Reader, Verdict, View, hash_key,
+    view::{Prepared, State},
+};
 use crate::{
     error::Result,
     model::{InstanceKey, Query, Snapshot},
@@ -92,14 +95,29 @@ impl Service {
     /// Picks an instance and counts the call as in flight until it is reported or dropped.
     ///
     /// # Errors
-    /// `Unavailable` when there is nothing to pick, saying why.
+    /// `Unavailable` when there is nothing to pick or none may have another call, saying why.
     pub fn acquire(&self) -> Result<Picked> {
+        self.acquire_hashed(None)
+    }
+
+    /// Like [`Self::acquire`], for `key`: under a hashing strategy, the same instance for the same key while the membership
+    /// and its load allow. Other strategies take no notice of the key.
+    ///
+    /// # Errors
+    /// As [`Self::acquire`].
+    pub fn acquire_by(&self, key: impl AsRef<[u8]>) -> Result<Picked> {
+        self.acquire_hashed(Some(hash_key(key)))
+    }
+
+    fn acquire_hashed(&self, key: Option<u64>) -> Result<Picked> {
         let now = self.view.load();
         let mut context = PickContext::at(self.cursor.fetch_add(1, Ordering::Relaxed));
-        now.pick(&mut context)
-            .and_then(|index| now.endpoints.get(index))
-            .map(|(instance, load)| Picked::new(instance.clone(), load.clone()))
-            .ok_or_else(|| now.refusal())
+        context.key = key;
+        let index = now.pick(&mut context).ok_or_else(|| now.refusal())?;
+        match now.admit(index) {
+            Some(picked) => Ok(picked),
+            None => now.first(index + 1, |_| true).ok_or_else(Prepared::exhausted),
+        }
     }
 
     /// Like [`Self::acquire`], but another instance than those in `tried` while there is one.
@@ -115,13 +133,51 @@ impl Service {
             }
         }
         // A random strategy may have missed them, and the rotation may be shared.
-        let other = (0..now.endpoints.len())
-            .filter_map(|index| now.endpoints.get(index))
-            .find(|(instance, _)| !tried.contains(&instance.key));
-        match other {
-            Some((instance, load)) => Ok(Picked::new(instance.clone(), load.clone())),
+        match now.first(fastrand::usize(..), |instance| !tried.contains(&instance.key)) {
+            Some(picked) => Ok(picked),
             None => self.acquire(),
         }
+    }
+
+    /// For each instance of `all`, whether it is chosen now, and if not, why. `all` is what the registry knows of the
+    /// service, such as a look-up that includes the unhealthy; instances of the view come first.
+    pub fn explain(&self, all: &Snapshot) -> Vec<Explained> {
+        let now = self.view.load();
+        let zero = !now
+            .endpoints
+            .instances()
+            .iter()
+            .all(|instance| instance.weight.0 == 0)
+            && now.weighs;
+        let mut explained: Vec<Explained> = (0..now.endpoints.len())
+            .filter_map(|index| {
+                let (instance, load) = now.endpoints.get(index)?;
+                let verdict = match now.verdict(index) {
+                    Verdict::Used if zero && instance.weight.0 == 0 => Verdict::NoWeight,
+                    verdict => verdict,
+                };
+                Some(Explained::of(instance, load, verdict))
+            })
+            .collect();
+        let others = all
+            .instances
+            .iter()
+            .filter(|other| explained.iter().all(|seen| seen.instance.key != other.key))
+            .map(|other| {
+                let verdict = if !other.has_tags(&self.query().tags) {
+                    Verdict::Filtered
+                } else if other.draining {
+                    Verdict::Draining
+                } else if !other.status.is_serving() {
+                    Verdict::Unhealthy
+                } else {
+                    Verdict::NoView
+                };
+                Explained::of(other, &Load::default(), verdict)
+            })
+            .collect::<Vec<_>>();
+        explained.extend(others);
+        explained
     }
 
     /// Changes of the view, starting with what it is now.

@@ -2,7 +2,12 @@
 
 use std::{any::Any, fmt::Debug, sync::Arc};
 
-use super::{Load, Random, RoundRobin, WeightedRoundRobin};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{
+    ConsistentHash, LeastConnections, Load, Maglev, P2c, PeakEwma, Random, Rendezvous, RoundRobin,
+    WeightedRandom, WeightedRoundRobin,
+};
 use crate::{
     error::{Error, ErrorKind, Result},
     model::{Chunks, Instance, Instances},
@@ -13,6 +18,8 @@ use crate::{
 pub struct Endpoints {
     pub(crate) instances: Instances,
     pub(crate) loads: Chunks<Arc<Load>>,
+    /// Weights that stand in for the instances' own, while some of them start slowly.
+    pub(crate) weights: Option<Arc<[u32]>>,
 }
 
 impl Endpoints {
@@ -32,6 +39,24 @@ impl Endpoints {
         Some((self.instances.get(index)?, self.loads.get(index)?))
     }
 
+    /// What share of the picks each should get, relative to the others: their weights as they count now.
+    ///
+    /// Zero keeps RFC 2782's meaning: it stays zero while another has weight, and all are one when all are zero.
+    pub fn shares(&self) -> Vec<u32> {
+        let mut shares: Vec<u32> = match &self.weights {
+            Some(weights) => weights.to_vec(),
+            None => self
+                .instances
+                .iter()
+                .map(|instance| instance.weight.0.into())
+                .collect(),
+        };
+        if shares.iter().all(|share| *share == 0) {
+            shares.fill(1);
+        }
+        shares
+    }
+
     /// The instances alone.
     pub fn instances(&self) -> &Instances {
         &self.instances
@@ -45,6 +70,8 @@ pub struct PickContext {
     pub cursor: usize,
     /// Random numbers.
     pub rng: fastrand::Rng,
+    /// What the caller's key hashes to ([`hash_key`]), where it gave one.
+    pub key: Option<u64>,
 }
 
 impl PickContext {
@@ -54,6 +81,7 @@ impl PickContext {
         Self {
             cursor: rng.usize(..1 << 32),
             rng,
+            key: None,
         }
     }
 
@@ -62,7 +90,14 @@ impl PickContext {
         Self {
             cursor,
             rng: fastrand::Rng::new(),
+            key: None,
         }
+    }
+
+    /// The key's hash; a random one where there is no key.
+    #[inline]
+    pub fn key_or_random(&mut self) -> u64 {
+        self.key.unwrap_or_else(|| self.rng.u64(..))
     }
 }
 
@@ -87,20 +122,46 @@ pub trait Picker: Any + Send + Sync + Debug {
     fn pick(&self, context: &mut PickContext) -> Option<usize>;
 }
 
-/// The strategies this release has.
-const STRATEGIES: [&str; 3] = ["round_robin", "weighted_round_robin", "random"];
+/// What a key hashes to: XXH3 with 64 bits, seed zero, the same in every process.
+#[inline]
+pub fn hash_key(key: impl AsRef<[u8]>) -> u64 {
+    xxh3_64(key.as_ref())
+}
+
+/// The names [`strategy_named`] knows.
+pub const STRATEGIES: [&str; 10] = [
+    "round_robin",
+    "weighted_round_robin",
+    "random",
+    "weighted_random",
+    "least_connections",
+    "p2c",
+    "peak_ewma",
+    "consistent_hash",
+    "maglev",
+    "rendezvous",
+];
 
 /// The strategy called `name` in code, YAML and Python.
 ///
 /// # Errors
 /// [`ErrorKind::ConfigInvalid`] naming those there are.
 pub fn strategy_named(name: &str) -> Result<Arc<dyn Strategy>> {
-    match name {
-        "round_robin" => Ok(Arc::new(RoundRobin)),
-        "weighted_round_robin" => Ok(Arc::new(WeightedRoundRobin)),
-        "random" => Ok(Arc::new(Random)),
-        _ => Err(Error::new(ErrorKind::ConfigInvalid, "unknown balancing strategy")
-            .with_context("strategy", format!("{name:?}"))
-            .with_hint(format!("use one of {}", STRATEGIES.join(", ")))),
-    }
+    Ok(match name {
+        "round_robin" => Arc::new(RoundRobin),
+        "weighted_round_robin" => Arc::new(WeightedRoundRobin),
+        "random" => Arc::new(Random),
+        "weighted_random" => Arc::new(WeightedRandom),
+        "least_connections" => Arc::new(LeastConnections),
+        "p2c" => Arc::new(P2c),
+        "peak_ewma" => Arc::new(PeakEwma),
+        "consistent_hash" => Arc::new(ConsistentHash),
+        "maglev" => Arc::new(Maglev),
+        "rendezvous" => Arc::new(Rendezvous),
+        _ => {
+            return Err(Error::new(ErrorKind::ConfigInvalid, "unknown balancing strategy")
+                .with_context("strategy", format!("{name:?}"))
+                .with_hint(format!("use one of {}", STRATEGIES.join(", "))));
+        }
+    })
 }

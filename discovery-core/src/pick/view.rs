@@ -16,10 +16,13 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Endpoints, PickContext, Picker, Strategy, round_robin::Rotation};
+use tracing::warn;
+
+use super::{Balancing, Endpoints, PickContext, Picked, Picker, Strategy, Verdict, round_robin::Rotation};
 use crate::{
     error::{Error, ErrorKind, Result},
-    model::{Query, Snapshot, Source, Target},
+    model::{Instance, Query, Snapshot, Source, Target},
+    resilience::RetryBudget,
 };
 
 /// How a view stands.
@@ -49,6 +52,13 @@ pub(crate) struct Prepared {
     pub(crate) state: State,
     /// Instances of the target that the query's filters leave out.
     pub(crate) filtered: usize,
+    /// Who takes part; `None` where all do.
+    pub(super) verdicts: Option<Vec<Verdict>>,
+    /// Whether the strategy looks at weights.
+    pub(super) weighs: bool,
+    pub(super) max_in_flight: Option<u32>,
+    /// When it should be prepared again though nothing changes.
+    pub(crate) next: Option<Instant>,
 }
 
 /// What chooses: the plain rotation in place, since a call through a pointer costs more than it does; others boxed.
@@ -81,11 +91,19 @@ impl Prepared {
         strategy: &dyn Strategy,
         state: State,
         filtered: usize,
+        balancing: &Balancing,
     ) -> Self {
-        let choice = match state {
-            State::Ready => strategy.prepare(&endpoints).into(),
-            _ => Choice::NOTHING,
-        };
+        let (mut choice, mut verdicts, mut next) = (Choice::NOTHING, None, None);
+        if matches!(state, State::Ready) {
+            let around = balancing.prepare(strategy, &endpoints);
+            if around.panicking {
+                warn!(
+                    target = ?snapshot.target,
+                    "too few instances are left: all are used"
+                );
+            }
+            (choice, verdicts, next) = (around.picker.into(), around.verdicts, around.next);
+        }
         Self {
             replaced: AtomicBool::new(false),
             choice,
@@ -93,11 +111,15 @@ impl Prepared {
             snapshot,
             state,
             filtered,
+            verdicts,
+            weighs: !matches!(strategy.name(), "round_robin" | "random"),
+            max_in_flight: balancing.max_in_flight,
+            next,
         }
     }
 
     fn pending(target: Target) -> Self {
-        let mut snapshot = Snapshot::live(target, Vec::<crate::model::Instance>::new());
+        let mut snapshot = Snapshot::live(target, Vec::<Instance>::new());
         snapshot.source = Source::Stale;
         Self {
             replaced: AtomicBool::new(false),
@@ -106,7 +128,47 @@ impl Prepared {
             snapshot,
             state: State::Pending(None),
             filtered: 0,
+            verdicts: None,
+            weighs: false,
+            max_in_flight: None,
+            next: None,
         }
+    }
+
+    /// Whether the endpoint at `index` takes part, and if not, why.
+    pub(super) fn verdict(&self, index: usize) -> Verdict {
+        match (&self.state, &self.verdicts) {
+            (State::Ready, Some(verdicts)) => verdicts.get(index).copied().unwrap_or(Verdict::NoView),
+            (State::Ready, None) => Verdict::Used,
+            _ => Verdict::NoView,
+        }
+    }
+
+    /// Takes the endpoint at `index` into use, if it may have one call more.
+    pub(super) fn admit(&self, index: usize) -> Option<Picked> {
+        let (instance, load) = self.endpoints.get(index)?;
+        Picked::admitted(instance, load, self.max_in_flight)
+    }
+
+    /// The first endpoint from `start` on that takes part, is wanted, and may have one call more.
+    pub(super) fn first(&self, start: usize, wanted: impl Fn(&Instance) -> bool) -> Option<Picked> {
+        let n = self.endpoints.len();
+        (0..n)
+            .map(|step| (start % n + step) % n)
+            .filter(|index| matches!(self.verdict(*index), Verdict::Used | Verdict::UsedInPanic))
+            .filter(|index| {
+                self.endpoints
+                    .instances
+                    .get(*index)
+                    .is_some_and(|instance| wanted(instance))
+            })
+            .find_map(|index| self.admit(index))
+    }
+
+    /// Why all that take part are refused.
+    pub(super) fn exhausted() -> Error {
+        Error::new(ErrorKind::Unavailable, "no instance takes another call now")
+            .with_hint("all are at `max_in_flight`, or on trial after failures: try again later")
     }
 
     /// Whether the view shows something newer by now.
@@ -124,6 +186,11 @@ impl Prepared {
         }
     }
 
+    fn left_out(&self) -> usize {
+        let used = |verdict: &&Verdict| !matches!(verdict, Verdict::Used | Verdict::UsedInPanic);
+        self.filtered + self.verdicts.iter().flatten().filter(used).count()
+    }
+
     /// Why there is nothing to pick.
     pub(crate) fn refusal(&self) -> Error {
         let error = match &self.state {
@@ -138,7 +205,7 @@ impl Prepared {
             .with_hint("the registry has not confirmed it: look at `status()`, or allow older views"),
             State::Closed => Error::new(ErrorKind::Closed, "the client was shut down"),
             State::Ready => Error::new(ErrorKind::Unavailable, "no instance can be picked")
-                .with_context("left_out", self.filtered.to_string())
+                .with_context("left_out", self.left_out().to_string())
                 .with_hint("`health()` tells what the registry knows of its instances"),
         };
         match &self.snapshot.target {
@@ -153,6 +220,7 @@ pub struct View {
     query: Query,
     current: ArcSwap<Prepared>,
     changed: watch::Sender<()>,
+    budget: RetryBudget,
 }
 
 impl fmt::Debug for View {
@@ -173,6 +241,7 @@ impl View {
             query,
             current,
             changed: watch::Sender::new(()),
+            budget: RetryBudget::default(),
         }
     }
 
@@ -186,6 +255,11 @@ impl View {
         let before = self.current.swap(Arc::new(prepared));
         before.replaced.store(true, Ordering::Release);
         self.changed.send_replace(());
+    }
+
+    /// What bounds retries of calls.
+    pub(super) fn budget(&self) -> &RetryBudget {
+        &self.budget
     }
 
     pub(super) fn load_full(&self) -> Arc<Prepared> {

@@ -18,11 +18,7 @@ impl Strategy for WeightedRoundRobin {
     }
 
     fn prepare(&self, endpoints: &Endpoints) -> Box<dyn Picker> {
-        let weights: Vec<u64> = endpoints
-            .instances()
-            .iter()
-            .map(|instance| u64::from(instance.weight.0))
-            .collect();
+        let weights: Vec<u64> = endpoints.shares().into_iter().map(u64::from).collect();
         if weights.windows(2).all(|pair| pair[0] == pair[1]) {
             return Box::new(Rotation::of(weights.len()));
         }
@@ -116,28 +112,13 @@ fn gcd(a: u64, b: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, prop_assume, proptest};
 
     use super::*;
-    use crate::model::{Instance, InstanceId, InstanceKey, ServiceName};
+    use crate::pick::fixture::endpoints;
 
     fn picker(weights: &[u16]) -> Box<dyn Picker> {
-        let instance = |(i, weight): (usize, &u16)| {
-            let key = InstanceKey::new(
-                "test",
-                ServiceName::observed("api"),
-                InstanceId::observed(i.to_string()),
-            );
-            Instance::builder(key, "127.0.0.1", 80).weight(*weight).build()
-        };
-        let mut endpoints = Endpoints::default();
-        for instance in weights.iter().enumerate().map(instance) {
-            endpoints.instances.0.push(Arc::new(instance));
-            endpoints.loads.push(Arc::default());
-        }
-        Strategy::prepare(&WeightedRoundRobin, &endpoints)
+        WeightedRoundRobin.prepare(&endpoints(weights))
     }
 
     fn picks(weights: &[u16], number: usize) -> Vec<usize> {

@@ -33,13 +33,13 @@ impl RetryBudget {
     }
 
     /// Counts a call for as long as the answer lives.
-    pub(super) fn enter(&self) -> Slot<'_> {
+    pub(crate) fn enter(&self) -> Slot<'_> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         Slot(&self.calls)
     }
 
     /// A place for a retry, if one is free.
-    pub(super) fn try_retry(&self) -> Option<Slot<'_>> {
+    pub(crate) fn try_retry(&self) -> Option<Slot<'_>> {
         let allowed =
             (self.calls.load(Ordering::Relaxed).saturating_mul(self.percent) / 100).max(self.min_retries);
         self.retries
@@ -53,7 +53,7 @@ impl RetryBudget {
 
 /// One counted call or retry; dropping it ends the count, also when the call is cancelled.
 #[derive(Debug)]
-pub(super) struct Slot<'a>(&'a AtomicUsize);
+pub(crate) struct Slot<'a>(&'a AtomicUsize);
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {

@@ -18,7 +18,7 @@ use crate::{
     disk::SnapshotStore,
     error::{Error, ErrorKind, Result},
     model::{Query, Target},
-    pick::{Strategy, View},
+    pick::{Balancing, Strategy, View},
     spi::{Backend, Capabilities},
     task::TaskGroup,
 };
@@ -31,6 +31,8 @@ pub struct ResolverOptions {
     pub linger: Duration,
     /// The deadline of one uncached read.
     pub read_timeout: Duration,
+    /// What goes around every strategy.
+    pub balancing: Arc<Balancing>,
     /// Where last-good snapshots are kept for a cold start; nowhere where `None`.
     pub disk: Option<SnapshotStore>,
 }
@@ -40,6 +42,7 @@ impl Default for ResolverOptions {
         Self {
             linger: Duration::from_secs(30),
             read_timeout: Duration::from_secs(5),
+            balancing: Arc::default(),
             disk: None,
         }
     }

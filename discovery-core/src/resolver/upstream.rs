@@ -20,6 +20,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     metrics,
     model::{Cursor, Evidence, Freshness, Query, Snapshot, Source, Target},
+    pick::Outliers,
     resilience::full_jitter,
     spi::WatchEvent,
     watch::{Guard, Recover, Recovered},
@@ -61,6 +62,8 @@ pub(super) struct Upstream {
     pub(super) disk: Option<BoxFuture<'static, Option<Snapshot>>>,
     /// The content changed since it was last saved to disk.
     pub(super) unsaved: bool,
+    /// Who watches for instances that fail, if anybody does.
+    pub(super) outliers: Option<Outliers>,
 }
 
 /// What woke the task.
@@ -104,6 +107,7 @@ impl Upstream {
             next_read: now,
             disk: None,
             unsaved: false,
+            outliers: hub.options.balancing.outlier.clone().map(Outliers::new),
             hub,
         }
     }
@@ -160,7 +164,9 @@ impl Upstream {
         let guard = self.guard.deadline();
         let read = (self.link.held.is_some() && self.read.is_none()).then_some(self.next_read);
         let expiry = self.writers.iter().filter_map(|writer| writer.expires(now)).min();
-        let timer = [guard, read, expiry].into_iter().flatten().min();
+        let step = self.writers.iter().filter_map(Writer::next_step).min();
+        let look = self.outliers.as_ref().map(Outliers::next);
+        let timer = [guard, read, expiry, step, look].into_iter().flatten().min();
         tokio::select! {
             biased;
             () = self.hub.tasks.cancelled().cancelled() => Wake::Cancelled,
@@ -169,6 +175,7 @@ impl Upstream {
             _ = self.healed.changed() => Wake::Healed,
             // Before the watch, which may never fall silent; each of these makes progress and then waits.
             () = sleep_until(timer.unwrap_or(now)), if timer.is_some() => Wake::Timer,
+            () = alarmed(self.outliers.as_ref()) => Wake::Timer,
             _ = housekeeping.tick() => Wake::Housekeeping,
             recovered = self.watch.next() => Wake::Watch(recovered),
             answer = maybe(&mut self.read) => { self.read = None; Wake::Read(answer) }
@@ -197,11 +204,18 @@ impl Upstream {
             self.next_read = now + READ_GAP;
         }
         let all = self.members.len();
+        let moved = match &mut self.outliers {
+            Some(outliers) => outliers.look(self.members.iter()),
+            None => false,
+        };
         for writer in &mut self.writers {
+            let step = writer.next_step().is_some_and(|step| step <= now);
             if writer.check_expired() {
                 warn!(age = ?writer.age(), "view is older than max_stale");
-                writer.publish(self.link, self.cursor.as_ref(), all);
+            } else if !self.seen || !(moved || step) {
+                continue;
             }
+            writer.publish(self.link, self.cursor.as_ref(), all);
         }
         self.settle(before, &delta, false);
     }
@@ -234,7 +248,12 @@ impl Upstream {
             .map(|(i, load)| Step::Upsert(i.clone(), load.clone()))
             .collect();
         for (view, strategy) in fresh {
-            let mut writer = Writer::new(view, strategy, Freshness::aged(self.freshness.age()));
+            let mut writer = Writer::new(
+                view,
+                strategy,
+                self.hub.options.balancing.clone(),
+                Freshness::aged(self.freshness.age()),
+            );
             writer.apply(&all);
             if self.seen {
                 writer.check_expired();
@@ -306,6 +325,14 @@ impl Upstream {
         for (service, count) in healthy {
             metrics::healthy(service, self.backend, count);
         }
+    }
+}
+
+/// When instances fail that are watched, or never.
+async fn alarmed(outliers: Option<&Outliers>) {
+    match outliers {
+        Some(outliers) => outliers.alarmed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -8,7 +8,7 @@ use super::members::Members;
 use crate::{
     error::Error,
     model::{Cursor, Evidence, Freshness, Held, Instance, InstanceKey, Snapshot, Source},
-    pick::{Load, Prepared, State, Strategy, View},
+    pick::{Balancing, Load, Prepared, State, Strategy, View},
 };
 
 /// How the upstream stands, as far as snapshots tell.
@@ -33,6 +33,7 @@ pub(super) enum Step {
 pub(super) struct Writer {
     view: Arc<View>,
     strategy: Arc<dyn Strategy>,
+    balancing: Arc<Balancing>,
     members: Members,
     freshness: Freshness,
     expired: bool,
@@ -41,10 +42,16 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(view: Arc<View>, strategy: Arc<dyn Strategy>, freshness: Freshness) -> Self {
+    pub(super) fn new(
+        view: Arc<View>,
+        strategy: Arc<dyn Strategy>,
+        balancing: Arc<Balancing>,
+        freshness: Freshness,
+    ) -> Self {
         Self {
             view,
             strategy,
+            balancing,
             members: Members::default(),
             freshness,
             expired: false,
@@ -94,6 +101,11 @@ impl Writer {
     pub(super) fn expires(&self, now: Instant) -> Option<Instant> {
         let max_stale = self.view.query().max_stale.filter(|_| !self.expired)?;
         Some(now + max_stale.saturating_sub(self.freshness.age()))
+    }
+
+    /// When it should be published again though nothing changes: an instance is starting slowly.
+    pub(super) fn next_step(&self) -> Option<Instant> {
+        self.view.load().next
     }
 
     /// Notes whether the view is older than its query allows; answers whether that is news.
@@ -147,6 +159,7 @@ impl Writer {
             &*self.strategy,
             state,
             filtered,
+            &self.balancing,
         ));
     }
 

@@ -54,6 +54,7 @@ from ._native import (
 from ._values import (
     ConfigChange,
     ConfigEntry,
+    ExplainedInstance,
     HealthCheckResult,
     RegistrationStatus,
     RegistryStatus,
@@ -80,6 +81,7 @@ __all__ = [
     "ConflictError",
     "DiscoveryError",
     "DiscoveryTimeoutError",
+    "ExplainedInstance",
     "HealthCheckResult",
     "InvalidInputError",
     "NotFoundError",

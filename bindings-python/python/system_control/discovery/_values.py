@@ -44,6 +44,19 @@ class ServiceHealth(
     __slots__ = ()
 
 
+class ExplainedInstance(
+    _Value,
+    namedtuple("ExplainedInstance", "instance verdict in_flight succeeded failed peak_latency circuit ejected_for"),
+):
+    """An instance as a balancer sees it now.
+
+    `verdict` is `used`, `used_in_panic`, or why it is not: `filtered`, `outside_subset`, `draining`, `unhealthy`,
+    `ejected`, `too_far`, `no_weight` or `no_view`. Times are in seconds.
+    """
+
+    __slots__ = ()
+
+
 class RegistrationStatus(_Value, namedtuple("RegistrationStatus", "id service phase status")):
     """How one registration of this registry stands."""
 

@@ -27,6 +27,17 @@ class ServiceHealth(NamedTuple):
     instances: tuple[ServiceInstance, ...]
     def to_dict(self) -> dict[str, Any]: ...
 
+class ExplainedInstance(NamedTuple):
+    instance: ServiceInstance
+    verdict: str
+    in_flight: int
+    succeeded: int
+    failed: int
+    peak_latency: float
+    circuit: str
+    ejected_for: float | None
+    def to_dict(self) -> dict[str, Any]: ...
+
 class RegistrationStatus(NamedTuple):
     id: str
     service: str

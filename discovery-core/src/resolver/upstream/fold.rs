@@ -111,7 +111,10 @@ impl Upstream {
         for instance in instances {
             let load = match self.members.get(&instance.key) {
                 Some((_, load)) => load.clone(),
-                None => Arc::<Load>::default(),
+                None => match &self.outliers {
+                    Some(outliers) => Arc::new(outliers.load()),
+                    None => Arc::<Load>::default(),
+                },
             };
             if self.members.upsert(&instance, &load) {
                 delta.push(Step::Upsert(instance, load));

@@ -1,0 +1,96 @@
+//! Why an instance is or is not chosen now.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use serde::Serialize;
+
+use super::Load;
+use crate::{model::Instance, resilience::CircuitState};
+
+/// Whether an instance takes part in picks, or why not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Verdict {
+    /// It takes part.
+    Used,
+    /// It takes part although it is unhealthy or ejected: too few others are left.
+    UsedInPanic,
+    /// The query or the client's filter asks for other tags or metadata.
+    Filtered,
+    /// The client keeps to other instances.
+    OutsideSubset,
+    /// It takes no new traffic.
+    Draining,
+    /// Its checks say it does not serve.
+    Unhealthy,
+    /// It failed too often and is left out for a while.
+    Ejected,
+    /// Instances nearer by are enough.
+    TooFar,
+    /// Its weight is zero while others have weight.
+    NoWeight,
+    /// The view cannot be used at all.
+    NoView,
+}
+
+impl Verdict {
+    /// The name used in logs, the command line and Python.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Used => "used",
+            Self::UsedInPanic => "used_in_panic",
+            Self::Filtered => "filtered",
+            Self::OutsideSubset => "outside_subset",
+            Self::Draining => "draining",
+            Self::Unhealthy => "unhealthy",
+            Self::Ejected => "ejected",
+            Self::TooFar => "too_far",
+            Self::NoWeight => "no_weight",
+            Self::NoView => "no_view",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// One instance as a balancer sees it now.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Explained {
+    /// The instance: its health, weight and zone are here.
+    pub instance: Arc<Instance>,
+    /// Whether it takes part.
+    pub verdict: Verdict,
+    /// Calls under way.
+    pub in_flight: u32,
+    /// Calls reported as succeeded.
+    pub succeeded: u64,
+    /// Calls reported as failed.
+    pub failed: u64,
+    /// The decaying peak of its latencies; zero before the first outcome.
+    pub peak_latency: Duration,
+    /// Its circuit: open while it is ejected.
+    pub circuit: CircuitState,
+    /// For how much longer it is ejected.
+    pub ejected_for: Option<Duration>,
+}
+
+impl Explained {
+    pub(super) fn of(instance: &Arc<Instance>, load: &Load, verdict: Verdict) -> Self {
+        Self {
+            instance: instance.clone(),
+            verdict,
+            in_flight: load.in_flight(),
+            succeeded: load.succeeded(),
+            failed: load.failed(),
+            peak_latency: load.peak_latency(),
+            circuit: load.circuit(),
+            ejected_for: load.ejected_for(),
+        }
+    }
+}
