@@ -61,14 +61,13 @@ impl Word {
             .unwrap_or(Self::Unknown)
     }
 
-    /// What to show for this health.
+    /// What to show for this health. A server answers 404 to the heartbeats of one that is `UNKNOWN`.
     pub(crate) fn of(health: &HealthReport) -> Self {
         match health.status {
             _ if health.draining => Self::OutOfService,
             Status::Passing | Status::Warning => Self::Up,
             Status::Starting => Self::Starting,
-            Status::Critical => Self::Down,
-            _ => Self::Unknown,
+            _ => Self::Down,
         }
     }
 
@@ -139,6 +138,7 @@ pub(crate) fn instance(found: &wire::Instance<'_>, app: &str, config: &EurekaCon
             // Somebody may have changed the word without knowing of ours.
             status = match (word, value.parse()) {
                 (Word::Up, Ok(Status::Warning)) => Status::Warning,
+                (Word::Down, Ok(Status::Unknown)) => Status::Unknown,
                 (Word::OutOfService, Ok(found)) => found,
                 _ => status,
             };

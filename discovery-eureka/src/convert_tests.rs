@@ -305,6 +305,7 @@ fn a_status_without_a_word_of_its_own_is_marked() {
         (Status::Passing, false, "UP", None),
         (Status::Warning, false, "UP", Some("warning")),
         (Status::Critical, false, "DOWN", None),
+        (Status::Unknown, false, "DOWN", Some("unknown")),
         (Status::Passing, true, "OUT_OF_SERVICE", None),
         (Status::Critical, true, "OUT_OF_SERVICE", Some("critical")),
     ] {
