@@ -19,17 +19,26 @@ use tracing::warn;
 use crate::{Client, ClientBuilder};
 
 /// The backends built in.
-#[cfg(feature = "consul")]
-const BACKENDS: &[&str] = &[MEMORY, CONSUL];
-#[cfg(not(feature = "consul"))]
-const BACKENDS: &[&str] = &[MEMORY];
+const BACKENDS: &[&str] = &[
+    MEMORY,
+    #[cfg(feature = "consul")]
+    CONSUL,
+    #[cfg(feature = "eureka")]
+    EUREKA,
+];
 const MEMORY: &str = "memory";
 const CONSUL: &str = "consul";
+const EUREKA: &str = "eureka";
 
 #[cfg(feature = "consul")]
 const CONSUL_BLOCK: KnownBlock = discovery_consul::ConsulConfig::BLOCK;
 #[cfg(not(feature = "consul"))]
 const CONSUL_BLOCK: KnownBlock = KnownBlock::missing_feature(CONSUL, CONSUL);
+
+#[cfg(feature = "eureka")]
+const EUREKA_BLOCK: KnownBlock = discovery_eureka::EurekaConfig::BLOCK;
+#[cfg(not(feature = "eureka"))]
+const EUREKA_BLOCK: KnownBlock = KnownBlock::missing_feature(EUREKA, EUREKA);
 
 /// Every block a file may hold; one of a backend that is not built in names its feature.
 const KNOWN: &[KnownBlock] = &[
@@ -39,7 +48,7 @@ const KNOWN: &[KnownBlock] = &[
     CONSUL_BLOCK,
     KnownBlock::missing_feature("etcd", "etcd"),
     KnownBlock::missing_feature("kubernetes_discovery", "k8s"),
-    KnownBlock::missing_feature("eureka", "eureka"),
+    EUREKA_BLOCK,
     KnownBlock::missing_feature("dns_discovery", "dns"),
     KnownBlock::missing_feature("local", "local"),
 ];
@@ -58,6 +67,7 @@ const RESERVED: &[&str] = &[
     "DISCOVERY_EUREKA_CLIENT",
     "DISCOVERY_KNOT",
     "DISCOVERY_KUBE_APISERVER",
+    "DISCOVERY_PYTHON_EUREKA",
     "DISCOVERY_TEST_TIER",
     "DISCOVERY_TEST_REPORT",
 ];
@@ -270,6 +280,8 @@ fn connect(loaded: &Loader, backend: &str) -> Result<Backend> {
         MEMORY => Ok(MemoryStore::with_config(loaded.block(MEMORY)?)?.backend()),
         #[cfg(feature = "consul")]
         CONSUL => discovery_consul::backend(loaded.block(CONSUL)?),
+        #[cfg(feature = "eureka")]
+        EUREKA => discovery_eureka::backend(loaded.block(EUREKA)?),
         other => Err(Error::new(ErrorKind::ConfigInvalid, "unknown backend")
             .with_context("backend", format!("{other:?}"))
             .with_hint(format!("use one of: {}", BACKENDS.join(", ")))),
