@@ -85,6 +85,15 @@ fn u_33_user_and_password_in_a_url_are_never_shown() {
     let shown = format!("{config:?} {all:?} {json} {}", all[0].display());
     assert!(!shown.contains("hunter"), "{shown}");
     assert!(shown.contains("a:8761"), "{shown}");
+
+    let vars = [("EUREKA_SERVICE_URL", "http://user:hunter2@a:8761/eureka")];
+    let explained = format!("{:?}", loader().env(vars).unwrap().explain());
+    let yaml = "eureka:\n  server:\n    url: [\"http://user:hunter2@a:8761\"]\n";
+    let refused = loader()
+        .yaml("test.yaml", yaml)
+        .and_then(|loaded| loaded.block::<EurekaConfig>("eureka"));
+    let shown = format!("{explained} {:?}", refused.unwrap_err());
+    assert!(!shown.contains("hunter"), "{shown}");
 }
 
 #[test]
