@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How long a request may take, all its tries together.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(12);
+const DEADLINE: Duration = Duration::from_secs(12);
 /// How long reading all there is may take, of ten thousand instances over a slow line.
 const FETCH: Duration = Duration::from_secs(30);
 /// The largest answer that is read.

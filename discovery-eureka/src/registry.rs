@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     apps::{Apps, Which},
-    client::{Answer, Call, Client, DEADLINE, parse, segment},
+    client::{Answer, Call, Client, parse, segment},
     convert,
     edits::Edits,
     error,
@@ -23,6 +23,8 @@ use crate::{
 
 /// How long an operation of several requests may take.
 const OPERATION: Duration = Duration::from_secs(14);
+/// How long an answer to who watches takes at most, while all is well.
+const ANSWER: Duration = Duration::from_secs(2);
 /// An application nobody has, asked for to see whether the server answers.
 const NOBODY: &str = "DISCOVERY-STATUS";
 
@@ -139,9 +141,9 @@ impl ServiceRegistry for EurekaRegistry {
 
     fn capabilities(&self) -> Capabilities {
         let config = self.client.config();
-        let mut can = Capabilities::read_only(
-            config.discovery.refresh_interval * 11 / 10 + config.server.read_timeout.min(DEADLINE),
-        );
+        let interval = config.discovery.refresh_interval;
+        // The wait, and what an answer takes from a server that is busy.
+        let mut can = Capabilities::read_only(interval * 11 / 10 + (interval / 4).max(ANSWER));
         can.register = true;
         can.lease = LeaseMode::Single;
         can.update_meta = true;

@@ -160,7 +160,7 @@ fn backend(address: std::net::SocketAddr) -> Result<Backend> {
     let mut config = EurekaConfig::at([address.to_string()]);
     config.discovery.refresh_interval = Duration::from_millis(250);
     config.discovery.restart_grace = Duration::from_secs(3);
-    config.server.read_timeout = Duration::from_secs(3);
+    config.server.read_timeout = Duration::from_secs(5);
     discovery_eureka::backend(config)
 }
 
