@@ -3,19 +3,20 @@
 use std::{ffi::OsString, fs, path::PathBuf, process::ExitCode};
 
 use discovery_bench::{
-    consul, fanout,
+    consul, eureka, fanout,
     harness::{Plan, Report},
     lookup, pick, publish,
 };
 
 type Race = fn(&Plan, &mut Report);
 
-const RACES: [(&str, Race); 5] = [
+const RACES: [(&str, Race); 6] = [
     ("pick", pick::run),
     ("lookup", lookup::run),
     ("publish", publish::run),
     ("fanout", fanout::run),
     ("consul", consul::run),
+    ("eureka", eureka::run),
 ];
 
 struct Args {
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => {
             eprintln!(
-                "{error}\nusage: discovery-bench [--short] [--out FILE] [pick|lookup|publish|fanout|consul]…"
+                "{error}\nusage: discovery-bench [--short] [--out FILE] [pick|lookup|publish|fanout|consul|eureka]…"
             );
             return ExitCode::from(2);
         }
