@@ -18,7 +18,7 @@ pub(super) struct Fixture {
 }
 
 impl Fixture {
-    /// One that keeps changes for three minutes and leases for long, as those in use do; answers are a second old at most.
+    /// One that keeps changes for a quarter of a minute and leases for long; answers are a second old at most.
     pub(super) fn start(jar: &Path) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -27,7 +27,7 @@ impl Fixture {
             .expect("a runtime");
         let eureka = runtime.block_on(async {
             let eureka = Eureka::dev(jar)
-                .property("eureka.server.retention-time-in-m-s-in-delta-queue", "180000")
+                .property("eureka.server.retention-time-in-m-s-in-delta-queue", "15000")
                 .build()
                 .expect("a Eureka");
             eureka.start().await.expect("Eureka starts");

@@ -95,7 +95,7 @@ pub(super) fn run(plan: &Plan, fixture: &Fixture, report: &mut Report) {
             // Any moment between two polls is as good as another.
             let pause =
                 INTERVAL.mul_f64(f64::from(u32::try_from(revision * 37 % 100).unwrap_or_default()) / 100.0);
-            fixture.runtime.block_on(sleep(pause));
+            fixture.runtime.block_on(async { sleep(pause).await });
             let start = clock::wall();
             fixture.write([0], revision);
             for (sum, (_, seen)) in sums.iter_mut().zip(&watchers) {
