@@ -5,6 +5,7 @@
 pub mod consul;
 pub mod dns;
 pub mod etcd;
+pub mod eureka;
 pub mod fanout;
 pub mod harness;
 pub mod lookup;

@@ -3,14 +3,14 @@
 use std::{ffi::OsString, fs, path::PathBuf, process::ExitCode};
 
 use discovery_bench::{
-    consul, dns, etcd, fanout,
+    consul, dns, etcd, eureka, fanout,
     harness::{Plan, Report},
     lookup, pick, publish,
 };
 
 type Race = fn(&Plan, &mut Report);
 
-const RACES: [(&str, Race); 7] = [
+const RACES: [(&str, Race); 8] = [
     ("pick", pick::run),
     ("lookup", lookup::run),
     ("publish", publish::run),
@@ -18,6 +18,7 @@ const RACES: [(&str, Race); 7] = [
     ("consul", consul::run),
     ("etcd", etcd::run),
     ("dns", dns::run),
+    ("eureka", eureka::run),
 ];
 
 struct Args {
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => {
             eprintln!(
-                "{error}\nusage: discovery-bench [--short] [--out FILE] [pick|lookup|publish|fanout|consul|etcd|dns]…"
+                "{error}\nusage: discovery-bench [--short] [--out FILE] [pick|lookup|publish|fanout|consul|etcd|dns|eureka]…"
             );
             return ExitCode::from(2);
         }

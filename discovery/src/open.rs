@@ -33,6 +33,8 @@ const BACKENDS: &[&str] = &[
     ETCD,
     #[cfg(feature = "dns")]
     DNS_BLOCK,
+    #[cfg(feature = "eureka")]
+    EUREKA,
 ];
 const MEMORY: &str = "memory";
 const CONSUL: &str = "consul";
@@ -40,6 +42,7 @@ const LOCAL: &str = "local";
 const ETCD: &str = "etcd";
 const DNS: &str = "dns";
 const DNS_BLOCK: &str = "dns_discovery";
+const EUREKA: &str = "eureka";
 
 #[cfg(feature = "consul")]
 const CONSUL_BLOCK: KnownBlock = discovery_consul::ConsulConfig::BLOCK;
@@ -61,6 +64,11 @@ const DNS_KNOWN: KnownBlock = discovery_dns::DnsConfig::BLOCK;
 #[cfg(not(feature = "dns"))]
 const DNS_KNOWN: KnownBlock = KnownBlock::missing_feature(DNS_BLOCK, DNS);
 
+#[cfg(feature = "eureka")]
+const EUREKA_BLOCK: KnownBlock = discovery_eureka::EurekaConfig::BLOCK;
+#[cfg(not(feature = "eureka"))]
+const EUREKA_BLOCK: KnownBlock = KnownBlock::missing_feature(EUREKA, EUREKA);
+
 /// Every block a file may hold; one of a backend that is not built in names its feature.
 const KNOWN: &[KnownBlock] = &[
     ClientConfig::BLOCK,
@@ -77,9 +85,9 @@ const KNOWN: &[KnownBlock] = &[
     CONSUL_BLOCK,
     ETCD_BLOCK,
     KnownBlock::missing_feature("kubernetes_discovery", "k8s"),
-    KnownBlock::missing_feature("eureka", "eureka"),
     LOCAL_BLOCK,
     DNS_KNOWN,
+    EUREKA_BLOCK,
 ];
 
 /// Blocks that are loaded and validated, but not acted on in this release, each with what validates it.
@@ -113,6 +121,7 @@ const RESERVED: &[&str] = &[
     "DISCOVERY_EUREKA_CLIENT",
     "DISCOVERY_KNOT",
     "DISCOVERY_KUBE_APISERVER",
+    "DISCOVERY_PYTHON_EUREKA",
     "DISCOVERY_TEST_TIER",
     "DISCOVERY_TEST_REPORT",
 ];
@@ -362,6 +371,8 @@ fn connect(loaded: &Loader, backend: &str) -> Result<Backend> {
         ETCD => discovery_etcd::backend(loaded.block(ETCD)?),
         #[cfg(feature = "dns")]
         DNS | DNS_BLOCK => discovery_dns::backend(loaded.block(DNS_BLOCK)?),
+        #[cfg(feature = "eureka")]
+        EUREKA => discovery_eureka::backend(loaded.block(EUREKA)?),
         other => Err(Error::new(ErrorKind::ConfigInvalid, "unknown backend")
             .with_context("backend", format!("{other:?}"))
             .with_hint(format!("use one of: {}", BACKENDS.join(", ")))),

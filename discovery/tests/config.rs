@@ -92,6 +92,7 @@ async fn a_backend_that_is_not_built_in_names_its_feature() {
         #[cfg(not(feature = "etcd"))]
         ("etcd", "etcd"),
         ("kubernetes_discovery", "k8s"),
+        #[cfg(not(feature = "eureka"))]
         ("eureka", "eureka"),
         #[cfg(not(feature = "dns"))]
         ("dns_discovery", "dns"),

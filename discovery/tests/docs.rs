@@ -158,3 +158,8 @@ fn every_rule_of_etcd_is_proved() {
 fn every_rule_of_dns_is_proved() {
     rules_are_proved("docs/reference/dns-rules.md", &[('D', 28)]);
 }
+
+#[test]
+fn every_rule_of_eureka_is_proved() {
+    rules_are_proved("docs/reference/eureka-rules.md", &[('U', 35)]);
+}

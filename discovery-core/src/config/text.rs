@@ -52,6 +52,11 @@ pub(super) fn is_secret(key: &str) -> bool {
     matches!(key, "api_key" | "private_key") || has_word(key, &WORDS)
 }
 
+/// Whether `text` holds a URL with a user and perhaps a password.
+pub(super) fn has_credentials(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))
+}
+
 /// Whether `key` is a block of secrets, in which a secret may stand by mistake.
 pub(super) fn is_secret_block(key: &str) -> bool {
     const WORDS: [&str; 4] = ["auth", "authentication", "credential", "credentials"];

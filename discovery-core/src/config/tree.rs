@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Number, Value};
 
-use super::text::{MASK, is_secret, is_secret_block, shorten};
+use super::text::{MASK, has_credentials, is_secret, is_secret_block, shorten};
 use crate::error::{Error, ErrorKind, Result};
 
 /// No configuration nests deeper; what does would cost its reader the stack.
@@ -230,6 +230,7 @@ impl Data {
             _ if secret => MASK.into(),
             Self::Bool(value, _) => Value::Bool(*value),
             Self::Number(value, _) => Value::Number(value.clone()),
+            Self::Text(text) | Self::Loose(text) if has_credentials(text) => MASK.into(),
             Self::Text(text) | Self::Loose(text) => Value::String(text.clone()),
         }
     }

