@@ -426,14 +426,7 @@ async fn settings(config: &K8sConfig) -> Result<kube::Config> {
         let uri = url.parse().map_err(config_invalid)?;
         let mut settings = kube::Config::new(uri);
         if let Some(source) = config.token_source()? {
-            match &cluster.token_file {
-                // Read again while running, by the client.
-                Some(file) => {
-                    source.read()?;
-                    settings.auth_info.token_file = Some(file.display().to_string());
-                }
-                None => settings.auth_info.token = Some(source.read()?.expose().to_owned().into()),
-            }
+            settings.auth_info.token = Some(source.read()?.expose().to_owned().into());
         }
         let path = |file: &std::path::PathBuf| file.display().to_string();
         settings.auth_info.client_certificate = cluster.tls.cert_file.as_ref().map(path);

@@ -47,7 +47,7 @@ pub struct ClusterConfig {
     pub token: Option<Secret>,
     /// With `server`: the environment variable that holds the token.
     pub token_env: Option<String>,
-    /// With `server`: the file that holds the token; read again every minute, and when the server refuses it.
+    /// With `server`: the file that holds the token; read again when the server refuses it.
     pub token_file: Option<PathBuf>,
     /// With `server`: how the connection is secured.
     pub tls: TlsConfig,

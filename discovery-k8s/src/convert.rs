@@ -254,7 +254,7 @@ fn named_ports(ports: &[Port]) -> Vec<NamedPort> {
                     || app == "kubernetes.io/wss"
                     || (app.is_empty() && port.name == "https"),
                 name: port.name.clone(),
-                number: port.port?,
+                number: port.number?,
             })
         })
         .collect()
@@ -267,7 +267,7 @@ fn main_port(ports: &[Port]) -> u16 {
         .iter()
         .filter(tcp)
         .chain(ports)
-        .find_map(|port| port.port)
+        .find_map(|port| port.number)
         .unwrap_or(0)
 }
 
@@ -481,7 +481,7 @@ pub(crate) fn registration(
 fn slice_ports(registration: &Registration) -> Vec<Port> {
     let tcp = |name: &str, port, secure: bool| Port {
         name: name.to_owned(),
-        port: Some(port),
+        number: Some(port),
         protocol: Some("TCP".to_owned()),
         app_protocol: secure.then(|| "https".to_owned()),
     };

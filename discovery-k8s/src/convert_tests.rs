@@ -44,7 +44,8 @@ fn wire(body: serde_json::Value) -> EndpointSlice {
     serde_json::from_value(body).unwrap()
 }
 
-fn foreign_slice(kind: &str, ports: serde_json::Value, endpoint: serde_json::Value) -> Vec<Arc<Instance>> {
+#[expect(clippy::needless_pass_by_value, reason = "`json!` at the call")]
+fn foreign_slice(kind: &str, ports: Value, endpoint: Value) -> Vec<Arc<Instance>> {
     let slice = wire(json!({
         "metadata": { "name": "web-x", "namespace": "ns", "labels": { SERVICE: "web" } },
         "addressType": kind, "ports": ports, "endpoints": [endpoint],

@@ -101,16 +101,17 @@ pub(crate) fn of_transport(failed: kube::Error) -> Error {
             )
             .with_source(failed);
     }
-    if let kube::Error::Auth(_) = failed {
-        return error(ErrorKind::Unauthenticated, "no credentials could be had")
-            .with_hint("check the token file, or run the kubeconfig's plug-in by hand")
-            .with_source(failed);
-    }
     let mut chain = failed.to_string();
     let mut cause = failed.source();
     while let Some(error) = cause {
         chain = format!("{chain} {error}");
         cause = error.source();
+    }
+    if matches!(failed, kube::Error::Auth(_)) || chain.contains("bearer token") || chain.contains("auth exec")
+    {
+        return error(ErrorKind::Unauthenticated, "no credentials could be had")
+            .with_hint("check the token file, or run the kubeconfig's plug-in by hand")
+            .with_source(failed);
     }
     if chain.contains("invalid HTTP") || chain.contains("parsed") || chain.contains("InvalidMessage") {
         error(ErrorKind::Protocol, "the answer is not HTTP")

@@ -174,7 +174,7 @@ impl<T: Object> Feed<T> {
         // K-25: drawn, so that a fleet that started together does not come back together.
         let spread = self.watch.as_millis() / 10;
         let spread = Duration::from_millis(fastrand::u64(..=u64::try_from(spread).unwrap_or(0)));
-        let seconds = (self.watch - spread).as_secs_f64().ceil();
+        let seconds = self.watch.saturating_sub(spread).as_secs_f64().ceil();
         let limit = Duration::from_secs_f64(seconds) + SLACK;
         let call = self
             .scope

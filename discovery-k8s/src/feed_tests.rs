@@ -316,9 +316,8 @@ async fn k_31_half_a_line_is_discarded_and_asked_for_again() {
         if asked.is("resourceVersion=6") {
             return Reply::parts(vec![line(&event("ADDED", &slice("b", "7", &[]))), open()]);
         }
-        let half = event("ADDED", &slice("b", "7", &[])).to_string()[..40]
-            .as_bytes()
-            .to_vec();
+        let half = event("ADDED", &slice("b", "7", &[])).to_string().into_bytes();
+        let half = half[..40].to_vec();
         Reply::parts(vec![
             line(&event("ADDED", &slice("a", "6", &[]))),
             Part::Data(half),

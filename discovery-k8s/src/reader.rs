@@ -30,7 +30,7 @@ impl Reader {
     }
 
     /// Refuses what this registry cannot be asked, before anything is sent.
-    pub(crate) fn check(&self, query: &Query) -> Result<()> {
+    pub(crate) fn check(query: &Query) -> Result<()> {
         check_scope(&query.scope)?;
         match &query.target {
             Target::Service(name) => check_name(name),
@@ -111,26 +111,24 @@ impl Reader {
 
     /// What a query means, uncached.
     pub(crate) async fn read(&self, query: &Query) -> Result<Vec<Arc<Instance>>> {
-        self.check(query)?;
+        Self::check(query)?;
         let mut merge = self.merge(query);
         let (client, target) = (&self.client, &query.target);
         let namespaces = self.namespaces(&query.scope).await?;
-        for namespace in &namespaces {
-            let namespace = namespace.as_deref();
-            let (slices, services) = (self.slices(namespace, target), self.services(namespace, target));
-            let slices = async {
-                if client.config().endpoints.enabled {
-                    slices.list::<wire::EndpointSlice>(client).await
-                } else {
-                    Ok((Vec::new(), String::new()))
+        if client.config().endpoints.enabled {
+            for namespace in &namespaces {
+                let slices = self.slices(namespace.as_deref(), target);
+                for slice in slices.list::<wire::EndpointSlice>(client).await?.0 {
+                    merge.put_slice(&slice);
                 }
-            };
-            let (slices, services) = tokio::try_join!(slices, services.list::<wire::Service>(client))?;
-            for slice in &slices.0 {
-                merge.put_slice(slice);
             }
-            for service in &services.0 {
-                merge.put_service(service);
+        }
+        if query.target == Target::All || merge.wants_services() {
+            for namespace in &namespaces {
+                let services = self.services(namespace.as_deref(), target);
+                for service in services.list::<wire::Service>(client).await?.0 {
+                    merge.put_service(&service);
+                }
             }
         }
         if merge.has_leased() {

@@ -7,7 +7,6 @@ use std::{
 };
 
 use discovery_core::{Result, ServiceName, Target};
-use serde_json::json;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
@@ -15,7 +14,7 @@ use crate::{
     client::{Call, LEASES, SLICES},
     convert,
     reader::Reader,
-    registry::delete,
+    registry::{as_written, delete},
     slices::{Id, said},
     wire,
 };
@@ -75,7 +74,7 @@ impl Reaper {
                 continue;
             }
             // A renewal in between changes the version: then it is left alone.
-            let only = only(&lease.metadata);
+            let only = as_written(&lease.metadata);
             if delete(&self.reader, &Call::delete(&LEASES, namespace, &id.name, &only)).await? {
                 info!(service = %service.name, lease = %id.name, "an instance has expired and is removed");
             } else {
@@ -88,15 +87,15 @@ impl Reaper {
             };
             if !alive.contains(owner.uid.as_str()) {
                 // Registered again in between, it has another Lease and so another version.
-                let call = Call::delete(&SLICES, namespace, &slice.metadata.name, &only(&slice.metadata));
+                let call = Call::delete(
+                    &SLICES,
+                    namespace,
+                    &slice.metadata.name,
+                    &as_written(&slice.metadata),
+                );
                 delete(&self.reader, &call).await?;
             }
         }
         Ok(())
     }
-}
-
-/// The object as it was read, and no other.
-fn only(meta: &wire::Meta) -> serde_json::Value {
-    json!({ "uid": meta.uid, "resourceVersion": meta.resource_version })
 }

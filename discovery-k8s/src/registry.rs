@@ -54,6 +54,9 @@ struct Held {
     service: Arc<str>,
     health: HealthReport,
     ttl: Duration,
+    /// The Lease and the slice as they were last written.
+    lease: wire::Meta,
+    slice: wire::Meta,
 }
 
 fn client_of(reader: &Reader) -> &Client {
@@ -201,7 +204,7 @@ impl K8sRegistry {
     }
 
     /// Applies a slice of ours.
-    async fn apply(&self, slice: &wire::EndpointSlice) -> Result<()> {
+    async fn apply(&self, slice: &wire::EndpointSlice) -> Result<wire::Meta> {
         let client = client_of(&self.reader);
         let id = Id::of(&slice.metadata);
         let intent = convert::intent(slice, None);
@@ -219,7 +222,8 @@ impl K8sRegistry {
                     .iter()
                     .any(|cause| cause.field == "addressType");
             if answer.status != 409 && !immutable {
-                return answer.ok(&call).map(drop);
+                let slice: wire::EndpointSlice = answer.ok(&call)?.json("a slice")?;
+                return Ok(slice.metadata);
             }
             let Some(known) = self.slice(&id).await? else {
                 continue;
@@ -265,12 +269,14 @@ impl K8sRegistry {
         let lease = self.take_lease(&id, registration, seconds).await?;
         self.reader.beats.saw(&id, &said(&lease));
         slice.metadata.owner_references = vec![convert::owner(&lease.metadata)];
-        self.apply(&slice).await?;
+        let slice = self.apply(&slice).await?;
         let ttl = Duration::from_secs(seconds.into());
         let held = Held {
             service: registration.service.as_str().into(),
             health: registration.health.clone(),
             ttl,
+            lease: lease.metadata,
+            slice,
         };
         let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert(id.clone(), held);
@@ -310,6 +316,7 @@ impl K8sRegistry {
             _ => {
                 let lease: wire::Lease = answer.ok(&call)?.json("a Lease")?;
                 self.reader.beats.saw(&id, &said(&lease));
+                self.edit_held(&id, |held| held.lease = lease.metadata);
             }
         }
         let held = self.held(&id);
@@ -358,7 +365,11 @@ impl K8sRegistry {
             let answer = client_of(&self.reader).send(&call).await?;
             match answer.status {
                 404 | 409 => pause(attempt).await,
-                _ => return answer.ok(&call).map(drop),
+                _ => {
+                    let written: wire::EndpointSlice = answer.ok(&call)?.json("a slice")?;
+                    self.edit_held(&id, |held| held.slice = written.metadata);
+                    return Ok(());
+                }
             }
         }
         Err(busy())
@@ -376,12 +387,19 @@ impl K8sRegistry {
 
     async fn do_deregister(&self, key: &InstanceKey) -> Result<()> {
         let id = self.id(key).await?;
-        let held = self.held(&id).is_some();
-        let lease = self.lease(&id).await?;
         let forget = || {
             let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
             held.remove(&id);
         };
+        let held = self.held(&id);
+        if let Some(held) = &held
+            && self.withdraw(&id, held).await?
+        {
+            forget();
+            return Ok(());
+        }
+        let held = held.is_some();
+        let lease = self.lease(&id).await?;
         // What we lost to somebody alive is not ours to withdraw; what we never had, we are asked to.
         if held && lease.as_ref().is_some_and(|lease| self.is_anothers(&id, lease)) {
             forget();
@@ -410,6 +428,14 @@ impl K8sRegistry {
         Ok(())
     }
 
+    /// Withdraws what is still as we wrote it, and answers whether it was. The Lease first: whoever takes the id over from
+    /// then on has another, and another version of the slice.
+    async fn withdraw(&self, id: &Id, held: &Held) -> Result<bool> {
+        let lease = Call::delete(&LEASES, &id.namespace, &id.name, &as_written(&held.lease));
+        let slice = Call::delete(&SLICES, &id.namespace, &id.name, &as_written(&held.slice));
+        Ok(delete(&self.reader, &lease).await? && delete(&self.reader, &slice).await?)
+    }
+
     async fn do_instance(&self, key: &InstanceKey) -> Result<Option<Instance>> {
         let id = self.id(key).await?;
         let rules = Rules::of(client_of(&self.reader).config(), true);
@@ -422,6 +448,11 @@ impl K8sRegistry {
         }
         Ok(self.foreign(key).await?.map(Arc::unwrap_or_clone))
     }
+}
+
+/// The precondition that an object is as it was read or written.
+pub(crate) fn as_written(meta: &wire::Meta) -> serde_json::Value {
+    json!({ "uid": meta.uid, "resourceVersion": meta.resource_version })
 }
 
 /// Deletes and answers whether it was there; what was created again in between is left alone.

@@ -138,6 +138,11 @@ impl Merge {
         self.slices.values().any(|slice| slice.lives.is_some())
     }
 
+    /// Whether a Service may have something to add: to what others wrote, or where there are no slices at all.
+    pub(crate) fn wants_services(&self) -> bool {
+        self.slices.is_empty() || self.slices.values().any(|slice| slice.lives.is_none())
+    }
+
     pub(crate) fn put_slice(&mut self, slice: &wire::EndpointSlice) {
         let id = Id::of(&slice.metadata);
         let Some(fold) = convert::slice(slice, &self.rules) else {

@@ -76,7 +76,7 @@ fn k_3_the_same_address_with_other_ports_is_another_instance() {
     let bare = json!([{ "addresses": ["192.0.2.1"] }]);
     merge.put_slice(&slice_of("a", "IPv4", &bare));
     let mut other = slice_of("b", "IPv4", &bare);
-    other.ports[0].port = Some(81);
+    other.ports[0].number = Some(81);
     merge.put_slice(&other);
     let ports: Vec<_> = merge.shown().iter().map(|i| i.port).collect();
     assert_eq!(ports, [80, 81]);
@@ -141,8 +141,10 @@ fn a_pod_of_two_families_is_one_instance_at_the_address_wanted() {
         (IpFamily::Ipv4, "192.0.2.1"),
         (IpFamily::Ipv6, "2001:db8::1"),
     ] {
-        let mut endpoints = Endpoints::default();
-        endpoints.ip_family = family;
+        let endpoints = Endpoints {
+            ip_family: family,
+            ..Endpoints::default()
+        };
         let mut merge = merge_of(endpoints);
         merge.put_slice(&slice_of(
             "a",
@@ -211,8 +213,10 @@ fn a_service_that_is_another_name_stands_for_itself() {
 
 #[test]
 fn without_endpoints_a_service_is_its_cluster_ip() {
-    let mut endpoints = Endpoints::default();
-    endpoints.enabled = false;
+    let endpoints = Endpoints {
+        enabled: false,
+        ..Endpoints::default()
+    };
     let mut merge = merge_of(endpoints);
     merge.put_service(&service(
         &json!({ "clusterIP": "192.0.2.9", "ports": [{ "port": 80 }] }),

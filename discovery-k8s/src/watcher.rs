@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use discovery_core::{Change, Cursor, Query, Result, WatchEvent, WatchStream, Watcher};
+use discovery_core::{Change, Cursor, Query, Result, Target, WatchEvent, WatchStream, Watcher};
 use futures::stream::{self, BoxStream, SelectAll, StreamExt as _};
 use tokio::time::{Instant, sleep_until};
 
@@ -30,6 +30,7 @@ impl Watcher for K8sWatcher {
             heard: Vec::new(),
             unread: 0,
             namespaces: Vec::new(),
+            follows_services: false,
             follows_leases: false,
             merge: self.0.merge(query),
             told: false,
@@ -62,6 +63,7 @@ struct Watching {
     /// How many feeds have yet to tell all there is.
     unread: usize,
     namespaces: Vec<Option<String>>,
+    follows_services: bool,
     follows_leases: bool,
     merge: Merge,
     /// Whether the view has been told.
@@ -94,18 +96,25 @@ impl Watching {
     }
 
     async fn start(&mut self) -> Result<()> {
-        self.reader.check(&self.query)?;
+        Reader::check(&self.query)?;
         self.namespaces = self.reader.namespaces(&self.query.scope).await?;
-        for namespace in self.namespaces.clone() {
-            let (namespace, target) = (namespace.as_deref(), &self.query.target);
-            let services = self.reader.services(namespace, target);
-            let slices = self.reader.slices(namespace, target);
-            self.follow(services, Told::Service);
-            if self.reader.client.config().endpoints.enabled {
-                self.follow(slices, Told::Slice);
-            }
+        let slices = self.reader.client.config().endpoints.enabled;
+        for namespace in self.namespaces.clone().iter().filter(|_| slices) {
+            let slices = self.reader.slices(namespace.as_deref(), &self.query.target);
+            self.follow(slices, Told::Slice);
+        }
+        if self.query.target == Target::All || !slices {
+            self.follow_services();
         }
         Ok(())
+    }
+
+    fn follow_services(&mut self) {
+        self.follows_services = true;
+        for namespace in self.namespaces.clone() {
+            let services = self.reader.services(namespace.as_deref(), &self.query.target);
+            self.follow(services, Told::Service);
+        }
     }
 
     fn follow<T: Object>(&mut self, scope: Scope, tell: fn(Step<T>) -> Told) {
@@ -124,13 +133,17 @@ impl Watching {
         match told {
             Told::Slice(Step::All(all)) => {
                 self.unread -= 1;
-                all.iter().for_each(|slice| merge.put_slice(slice));
+                for slice in &all {
+                    merge.put_slice(slice);
+                }
             }
             Told::Slice(Step::Put(slice)) => merge.put_slice(&slice),
             Told::Slice(Step::Gone(slice)) => merge.remove_slice(&Id::of(&slice.metadata)),
             Told::Service(Step::All(all)) => {
                 self.unread -= 1;
-                all.iter().for_each(|service| merge.put_service(service));
+                for service in &all {
+                    merge.put_service(service);
+                }
             }
             Told::Service(Step::Put(service)) => merge.put_service(&service),
             Told::Service(Step::Gone(service)) => merge.remove_service(&Id::of(&service.metadata)),
@@ -141,6 +154,10 @@ impl Watching {
             Told::Lease(Step::Put(lease)) => merge.put_lease(&lease),
             Told::Lease(Step::Gone(lease)) => merge.remove_lease(&Id::of(&lease.metadata)),
             Told::Slice(Step::Confirmed) | Told::Service(Step::Confirmed) | Told::Lease(Step::Confirmed) => {}
+        }
+        // What we registered needs no Service, and a cluster with nothing else no right to read any.
+        if !self.follows_services && self.unread == 0 && self.merge.wants_services() {
+            self.follow_services();
         }
         // Pods need no Leases: whoever watches only them needs no right to read any.
         if !self.follows_leases && self.merge.has_leased() {

@@ -81,7 +81,8 @@ pub(crate) struct Port {
     #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub(crate) name: String,
     #[serde(skip_serializing_if = "is_default")]
-    pub(crate) port: Option<u16>,
+    #[serde(rename = "port")]
+    pub(crate) number: Option<u16>,
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) protocol: Option<String>,
     #[serde(skip_serializing_if = "is_default")]
