@@ -131,6 +131,11 @@ impl<R: Recipe> ChildServer<R> {
         &self.place
     }
 
+    /// How it is run.
+    pub(super) fn recipe(&self) -> &R {
+        &self.recipe
+    }
+
     /// The id of its process, while it runs.
     pub fn pid(&self) -> Option<u32> {
         lock(&self.child).as_ref().and_then(Child::id)

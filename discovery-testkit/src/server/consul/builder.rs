@@ -1,17 +1,15 @@
 //! From what a test asks for to agents that can be started.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf};
 
-use discovery_core::{Error, ErrorKind, Result, Retry, config::Secret};
-use tokio::{process::Command, time::timeout};
+use discovery_core::{Error, Result, config::Secret};
+use tokio::process::Command;
 
 use super::{
     Agent, CONFIG, Certificates, ChildServer, Consul, ConsulCluster,
     settings::{Options, Ports, Settings, Tls, Version},
 };
-
-/// How long the program may take for anything that is not serving.
-const PROGRAM_DEADLINE: Duration = Duration::from_secs(30);
+use crate::server::program;
 
 /// Options of an agent or a cluster; [`Consul::dev`] makes one.
 #[derive(Debug, Clone)]
@@ -160,29 +158,12 @@ fn parse_version(said: &str) -> Option<Version> {
 }
 
 /// Runs the program to its end, and gives what it printed.
-pub(super) async fn run(mut command: Command, what: &'static str) -> Result<String> {
-    command.stdin(std::process::Stdio::null()).kill_on_drop(true);
-    let output = timeout(PROGRAM_DEADLINE, command.output())
-        .await
-        .map_err(|_| cannot(what).with_context("deadline", format!("{PROGRAM_DEADLINE:?}")))?
-        .map_err(|source| {
-            cannot(what)
-                .with_hint("is its program installed? scripts/servers gets one")
-                .with_source(source)
-        })?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(cannot(what)
-            .with_context("status", output.status.to_string())
-            .with_context("said", text));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+pub(super) async fn run(command: Command, what: &'static str) -> Result<String> {
+    program::run("Consul", command, what).await
 }
 
 pub(super) fn cannot(what: &'static str) -> Error {
-    Error::new(ErrorKind::Unavailable, format!("Consul cannot {what}"))
-        .with_operation("test server")
-        .with_retry(Retry::Never)
+    program::cannot("Consul", what)
 }
 
 /// A token in the form that Consul wants: a UUID.
@@ -194,6 +175,8 @@ fn random_token() -> Secret {
 
 #[cfg(test)]
 mod tests {
+    use discovery_core::ErrorKind;
+
     use super::*;
 
     #[test]

@@ -19,7 +19,6 @@
 mod builder;
 mod certificates;
 mod cluster;
-mod http;
 mod settings;
 
 use std::{env, net::SocketAddr, path::PathBuf};
@@ -32,8 +31,9 @@ use tokio::process::Command;
 use url::Url;
 
 use self::settings::{DATA, Ports};
-pub use self::{builder::ConsulBuilder, certificates::Certificates, cluster::ConsulCluster, http::Reply};
-use super::{ChildServer, Place, Recipe, Server};
+pub use self::{builder::ConsulBuilder, certificates::Certificates, cluster::ConsulCluster};
+pub use super::http::Reply;
+use super::{ChildServer, Place, Recipe, Server, http};
 
 /// The configuration file of an agent, in its place.
 const CONFIG: &str = "consul.json";
@@ -86,11 +86,21 @@ struct Agent {
 
 impl Agent {
     async fn get(&self, place: &Place, path: &str) -> Result<Value> {
-        let token = self.token.as_ref().map(Secret::expose);
-        http::send(place.endpoints()[0], Method::GET, path, token, None)
-            .await?
-            .json()
+        http::send(
+            place.endpoints()[0],
+            Method::GET,
+            path,
+            header(self.token.as_ref()),
+            None,
+        )
+        .await?
+        .json()
     }
+}
+
+/// How a token is sent.
+fn header(token: Option<&Secret>) -> Option<(&'static str, &str)> {
+    token.map(|token| ("x-consul-token", token.expose()))
 }
 
 fn not_ready(what: &'static str) -> Error {
@@ -237,7 +247,7 @@ impl Consul {
         token: Option<&Secret>,
         body: Option<&Value>,
     ) -> Result<Reply> {
-        http::send(self.ports.http, method, path, token.map(Secret::expose), body).await
+        http::send(self.ports.http, method, path, header(token), body).await
     }
 
     /// `GET` under the management token.
