@@ -18,17 +18,27 @@ use tracing::warn;
 use crate::{Client, ClientBuilder};
 
 /// The backends built in.
-#[cfg(feature = "consul")]
-const BACKENDS: &[&str] = &[MEMORY, CONSUL];
-#[cfg(not(feature = "consul"))]
-const BACKENDS: &[&str] = &[MEMORY];
+const BACKENDS: &[&str] = &[
+    MEMORY,
+    #[cfg(feature = "consul")]
+    CONSUL,
+    #[cfg(feature = "k8s")]
+    KUBERNETES,
+];
 const MEMORY: &str = "memory";
 const CONSUL: &str = "consul";
+#[cfg(feature = "k8s")]
+const KUBERNETES: &str = "kubernetes_discovery";
 
 #[cfg(feature = "consul")]
 const CONSUL_BLOCK: KnownBlock = discovery_consul::ConsulConfig::BLOCK;
 #[cfg(not(feature = "consul"))]
 const CONSUL_BLOCK: KnownBlock = KnownBlock::missing_feature(CONSUL, CONSUL);
+
+#[cfg(feature = "k8s")]
+const KUBERNETES_BLOCK: KnownBlock = discovery_k8s::K8sConfig::BLOCK;
+#[cfg(not(feature = "k8s"))]
+const KUBERNETES_BLOCK: KnownBlock = KnownBlock::missing_feature("kubernetes_discovery", "k8s");
 
 /// Every block a file may hold; one of a backend that is not built in names its feature.
 const KNOWN: &[KnownBlock] = &[
@@ -37,7 +47,7 @@ const KNOWN: &[KnownBlock] = &[
     MemoryConfig::BLOCK,
     CONSUL_BLOCK,
     KnownBlock::missing_feature("etcd", "etcd"),
-    KnownBlock::missing_feature("kubernetes_discovery", "k8s"),
+    KUBERNETES_BLOCK,
     KnownBlock::missing_feature("eureka", "eureka"),
     KnownBlock::missing_feature("dns_discovery", "dns"),
     KnownBlock::missing_feature("local", "local"),
@@ -237,6 +247,8 @@ fn connect(loaded: &Loader, backend: &str) -> Result<Backend> {
         MEMORY => Ok(MemoryStore::with_config(loaded.block(MEMORY)?)?.backend()),
         #[cfg(feature = "consul")]
         CONSUL => discovery_consul::backend(loaded.block(CONSUL)?),
+        #[cfg(feature = "k8s")]
+        KUBERNETES | "k8s" | "kubernetes" => discovery_k8s::backend(loaded.block(KUBERNETES)?),
         other => Err(Error::new(ErrorKind::ConfigInvalid, "unknown backend")
             .with_context("backend", format!("{other:?}"))
             .with_hint(format!("use one of: {}", BACKENDS.join(", ")))),

@@ -184,6 +184,11 @@ impl Kube {
         config
     }
 
+    /// Where it serves.
+    pub(crate) fn api_endpoint(&self) -> SocketAddr {
+        self.api.endpoint()
+    }
+
     pub(crate) fn ca_file(&self) -> PathBuf {
         self.api.place().dir().join("certs/apiserver.crt")
     }
