@@ -586,3 +586,7 @@ impl ServiceRegistry for K8sRegistry {
         .await
     }
 }
+
+#[cfg(test)]
+#[path = "registry_tests.rs"]
+mod tests;

@@ -1,6 +1,8 @@
 //! A real kube-apiserver on a real etcd for tests. `DISCOVERY_KUBE_APISERVER` and `DISCOVERY_ETCD_NEW` name the programs;
 //! `scripts/servers` says where they are.
 
+#![allow(dead_code, reason = "each test program uses its part")]
+
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -100,10 +102,11 @@ impl Recipe for Api {
 
     fn command(&self, place: &Place) -> Command {
         let (certs, tokens) = (place.dir().join("certs"), place.dir().join("tokens.csv"));
-        let mut users = format!("{ADMIN},admin,1,\"system:masters\"\n");
-        for (n, user) in USERS.iter().enumerate() {
-            users += &format!("{user},{user},{}\n", n + 2);
-        }
+        let everybody = USERS.iter().enumerate();
+        let users: String = [format!("{ADMIN},admin,1,\"system:masters\"\n")]
+            .into_iter()
+            .chain(everybody.map(|(n, user)| format!("{user},{user},{}\n", n + 2)))
+            .collect();
         std::fs::write(&tokens, users).expect("the server's own directory can be written");
         // The key that it makes for itself signs the tokens of service accounts as well.
         let key = certs.join("apiserver.key");
@@ -228,6 +231,8 @@ impl Bridge {
                         group.spawn(async move {
                             let pass = async {
                                 let tcp = TcpStream::connect(upstream).await?;
+                                tcp.set_nodelay(true)?;
+                                plain.set_nodelay(true)?;
                                 let name = upstream.ip().into();
                                 let mut secure = connector.connect(name, tcp).await?;
                                 copy_bidirectional(&mut plain, &mut secure).await
