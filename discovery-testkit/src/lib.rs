@@ -2,7 +2,9 @@
 //!
 //! - [`proxy::Proxy`]: a TCP proxy that refuses, cuts, stalls, delays and garbles; [`proxy::http::HttpProxy`]: one that
 //!   understands HTTP, changes answers by rule and remembers every request.
-//! - [`server`]: real servers as child processes, with their logs at hand when they fail; [`server::consul`]: Consul.
+//! - [`server`]: real servers as child processes, with their logs at hand when they fail: [Consul](server::consul),
+//!   [etcd](server::etcd), kube-apiserver (`server::kube`, under the feature `kube`), [Eureka](server::eureka), BIND and
+//!   Knot ([`server::dns`]).
 //! - [`suite`]: the conformance cases every backend must pass, to be run on your own.
 //! - [`chaos`]: a wrapper that gives a backend without a wire its failures.
 //! - [`eventually()`]: waiting for something without a bare sleep.

@@ -53,7 +53,7 @@ impl Reply {
     }
 }
 
-/// Sends one request, with one more header if there is one, and reads its answer whole.
+/// Sends one request, with these headers, and reads its answer whole.
 ///
 /// # Errors
 /// [`ErrorKind::Unavailable`] when there is no answer, [`ErrorKind::Timeout`] when it takes more than 30 s.
@@ -61,7 +61,7 @@ pub(super) async fn send(
     addr: SocketAddr,
     method: Method,
     path: &str,
-    header: Option<(&'static str, &str)>,
+    headers: &[(&'static str, &str)],
     body: Option<&Value>,
 ) -> Result<Reply> {
     let named = |error: Error| error.with_operation("test request").with_context("path", path);
@@ -70,8 +70,8 @@ pub(super) async fn send(
         .method(method)
         .uri(path)
         .header(HOST, addr.to_string());
-    if let Some((name, value)) = header {
-        request = request.header(name, value);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
     }
     let request = request.body(Full::new(Bytes::from(body))).map_err(|source| {
         named(Error::new(ErrorKind::InvalidInput, "no such request").with_source(source))

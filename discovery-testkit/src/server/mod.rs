@@ -3,8 +3,12 @@
 mod authority;
 mod child;
 pub mod consul;
+pub mod dns;
 pub mod etcd;
+pub mod eureka;
 mod http;
+#[cfg(feature = "kube")]
+pub mod kube;
 mod place;
 mod program;
 #[cfg(test)]
@@ -52,8 +56,10 @@ pub trait Server: Debug + Send + Sync {
 }
 
 /// What every launcher around a [`ChildServer`] in its field `server` has.
+///
+/// A second argument names an async method of it that is called before it is started.
 macro_rules! child_server {
-    ($name:ident) => {
+    ($name:ident $(, $before:ident)?) => {
         impl $name {
             /// The id of its process, while it runs.
             pub fn pid(&self) -> Option<u32> {
@@ -86,6 +92,7 @@ macro_rules! child_server {
         #[async_trait::async_trait]
         impl crate::server::Server for $name {
             async fn start(&self) -> discovery_core::Result<()> {
+                $(self.$before().await?;)?
                 self.server.start().await
             }
 

@@ -90,7 +90,7 @@ impl Agent {
             place.endpoints()[0],
             Method::GET,
             path,
-            header(self.token.as_ref()),
+            &headers(self.token.as_ref()),
             None,
         )
         .await?
@@ -99,8 +99,11 @@ impl Agent {
 }
 
 /// How a token is sent.
-fn header(token: Option<&Secret>) -> Option<(&'static str, &str)> {
-    token.map(|token| ("x-consul-token", token.expose()))
+fn headers(token: Option<&Secret>) -> Vec<(&'static str, &str)> {
+    token
+        .map(|token| ("x-consul-token", token.expose()))
+        .into_iter()
+        .collect()
 }
 
 fn not_ready(what: &'static str) -> Error {
@@ -247,7 +250,7 @@ impl Consul {
         token: Option<&Secret>,
         body: Option<&Value>,
     ) -> Result<Reply> {
-        http::send(self.ports.http, method, path, header(token), body).await
+        http::send(self.ports.http, method, path, &headers(token), body).await
     }
 
     /// `GET` under the management token.

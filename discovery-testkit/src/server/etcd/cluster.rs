@@ -74,14 +74,15 @@ impl EtcdCluster {
             .ok_or_else(none)?;
         old.kill().await?;
         let peer = Member::peer_url(old.server.place());
-        let listed = other.ctl_json(&["member", "list"]).await?;
+        // All is refused for as long as the others are not sure of each other: the one killed may have led.
+        let settled = "the others agree";
+        let list = || async { other.ctl_json(&["member", "list"]).await };
+        let listed = try_eventually(settled, SETTLE, list).await?;
         let members = listed["members"].as_array().into_iter().flatten();
         let id = members
             .filter(|member| member["peerURLs"][0] == peer.as_str())
             .find_map(|member| member["ID"].as_u64())
             .ok_or_else(none)?;
-        // Refused for as long as the others are not sure of each other, after an election say.
-        let settled = "the others agree";
         let remove = || async { other.ctl(&["member", "remove", &format!("{id:x}")]).await };
         try_eventually(settled, SETTLE, remove).await?;
         let peer = format!("--peer-urls={peer}");

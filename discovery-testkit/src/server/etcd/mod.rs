@@ -110,7 +110,7 @@ impl Member {
     }
 
     async fn get(place: &Place, path: &str) -> Result<http::Reply> {
-        http::send(place.endpoints()[2], Method::GET, path, None, None).await
+        http::send(place.endpoints()[2], Method::GET, path, &[], None).await
     }
 }
 
@@ -165,8 +165,6 @@ impl Recipe for Member {
             "--initial-cluster-state",
             state,
         ]);
-        // Elections in half a second; the shortest lease is 1 s.
-        command.args(["--heartbeat-interval", "100", "--election-timeout", "500"]);
         if let Some(tls) = &self.tls {
             command.arg("--cert-file").arg(&tls.server.cert);
             command.arg("--key-file").arg(&tls.server.key);
