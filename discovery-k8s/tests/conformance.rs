@@ -66,12 +66,12 @@ impl Provider for Cluster {
     async fn subject(&self, case: &Case) -> Result<Box<dyn Subject>> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let kube = if case.exclusive {
-            Kube::start(&[]).await?
+            Kube::start(|builder| builder).await?
         } else {
             let mut shared = self.shared.get_or_init(Mutex::default).lock().await;
             match &*shared {
                 Some(kube) => kube.clone(),
-                None => shared.insert(Kube::start(&[]).await?).clone(),
+                None => shared.insert(Kube::start(|builder| builder).await?).clone(),
             }
         };
         let bridge = Bridge::start(&kube).await?;
@@ -115,7 +115,7 @@ impl Apiserver {
 #[async_trait]
 impl Subject for Apiserver {
     async fn connect(&self) -> Result<Backend> {
-        self.backend(K8sConfig::at(format!("http://{}", self.way.addr())).token(ADMIN))
+        self.backend(K8sConfig::at(format!("http://{}", self.way.addr())).token(self.kube.token()))
     }
 
     async fn direct(&self) -> Result<Backend> {

@@ -90,6 +90,7 @@ async fn a_backend_that_is_not_built_in_names_its_feature() {
         #[cfg(not(feature = "consul"))]
         ("consul", "consul"),
         ("etcd", "etcd"),
+        #[cfg(not(feature = "k8s"))]
         ("kubernetes_discovery", "k8s"),
         ("eureka", "eureka"),
         ("dns_discovery", "dns"),

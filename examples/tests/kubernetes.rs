@@ -28,7 +28,7 @@ fn main() {
 /// It ends with exit code 0, which it does only if all of it happened, and leaves nothing registered.
 fn run(example: &str) -> Result<(), Failed> {
     let runtime = tokio::runtime::Runtime::new()?;
-    let kube = runtime.block_on(Kube::start(&[]))?;
+    let kube = runtime.block_on(Kube::start(|builder| builder))?;
     let ca = kube.ca_file();
     let uri = format!(
         "k8s://{}?token_env=TOKEN&local_addresses=true&ca_file={}",
@@ -39,7 +39,7 @@ fn run(example: &str) -> Result<(), Failed> {
     let run = Command::new(cargo)
         .args(["run", "--quiet", "--example", example, "--features", "k8s"])
         .env("DISCOVERY_URI", uri)
-        .env("TOKEN", ADMIN)
+        .env("TOKEN", kube.token())
         .env("SECONDS", "3")
         .output()?;
     if !run.status.success() {

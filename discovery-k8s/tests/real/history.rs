@@ -8,24 +8,20 @@ use discovery_core::{
 };
 use discovery_testkit::{
     proxy::{Close, Flow, Proxy},
-    server::Server as _,
+    server::{Server as _, kube::KubeBuilder},
 };
 use futures::{StreamExt as _, stream};
-use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-    time::{Instant, timeout},
-};
+use serde_json::json;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     Shared,
-    servers::{ADMIN, Kube},
+    servers::Kube,
     support::{PATIENCE, SLICES, admin, ask, change, cluster, web},
 };
 
 pub(crate) async fn k_33_an_apiserver_killed_under_a_watch_takes_nothing_along(_: Shared) {
-    let kube = Kube::start(&[]).await.unwrap();
+    let kube = Kube::start(|builder| builder).await.unwrap();
     let backend = admin(&kube);
     let lasting = |address| {
         web("kept", address)
@@ -66,39 +62,12 @@ pub(crate) async fn k_33_an_apiserver_killed_under_a_watch_takes_nothing_along(_
     }
 }
 
-/// Compacts etcd at its present revision, by its gateway.
-async fn compact(kube: &Kube) {
-    let ask = async |path: &str, body: Value| {
-        let body = body.to_string();
-        let mut stream = TcpStream::connect(kube.etcd.endpoint()).await.unwrap();
-        let request = format!(
-            "POST {path} HTTP/1.1\r\nhost: etcd\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        let at = answer.find('{').unwrap();
-        let end = answer.rfind('}').unwrap();
-        serde_json::from_str::<Value>(&answer[at..=end]).unwrap()
-    };
-    let status = ask("/v3/maintenance/status", json!({})).await;
-    let revision = status["header"]["revision"].as_str().unwrap().to_owned();
-    ask(
-        "/v3/kv/compaction",
-        json!({ "revision": revision, "physical": true }),
-    )
-    .await;
-}
-
 pub(crate) async fn k_20_history_compacted_under_a_stale_watch(_: Shared) {
-    let kube = Kube::start(&["--watch-cache=false", "--etcd-compaction-interval=0"])
-        .await
-        .unwrap();
+    let kube = Kube::start(KubeBuilder::without_watch_cache).await.unwrap();
     let backend = admin(&kube);
-    let way = Proxy::start(kube.api.endpoint()).unwrap();
+    let way = Proxy::start(kube.api_endpoint()).unwrap();
     let mut config = discovery_k8s::K8sConfig::at(way.addr().to_string())
-        .token(ADMIN)
+        .token(kube.token())
         .ca_file(kube.ca_file());
     config.service_discovery.watch_timeout = Duration::from_secs(30);
     let through = discovery_k8s::backend(config).unwrap();
@@ -115,7 +84,7 @@ pub(crate) async fn k_20_history_compacted_under_a_stale_watch(_: Shared) {
     // The watch hears nothing while history goes on and is cut off; then it comes back where it was.
     way.flow_both(Flow::Stall);
     add(3).await;
-    compact(&kube).await;
+    kube.api.compact().await.unwrap();
     way.cut(Close::Reset).await;
     way.heal().unwrap();
     let error = loop {

@@ -20,7 +20,9 @@ pub(crate) async fn cluster(shared: &Shared) -> Arc<Kube> {
     let mut shared = shared.lock().await;
     match &*shared {
         Some(kube) => kube.clone(),
-        None => shared.insert(Kube::start(&[]).await.unwrap()).clone(),
+        None => shared
+            .insert(Kube::start(|builder| builder).await.unwrap())
+            .clone(),
     }
 }
 
@@ -53,7 +55,7 @@ pub(crate) async fn try_ask(
 ) -> Result<Value, kube::Error> {
     let mut config = kube::Config::new(format!("https://{}", kube.api_endpoint()).parse().unwrap());
     config.root_cert_file = Some(kube.ca_file());
-    config.auth_info.token = Some(ADMIN.to_owned().into());
+    config.auth_info.token = Some(kube.token().to_owned().into());
     let client = kube::Client::try_from(config).unwrap();
     let request = http::Request::builder()
         .method(method)

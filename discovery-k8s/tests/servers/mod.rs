@@ -5,186 +5,82 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use discovery_core::{ConfigKey, Error, ErrorKind, PutMode, Result, TaskGroup, config::TlsConfig};
 use discovery_k8s::K8sConfig;
-use discovery_testkit::server::{ChildServer, Place, Recipe, Server};
+use discovery_testkit::{
+    server::{
+        Server,
+        etcd::Age,
+        kube::{APISERVER, KubeApiserver, KubeBuilder},
+    },
+    try_eventually,
+};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
-    process::Command,
 };
 
-/// The token of one who may do everything.
-pub(crate) const ADMIN: &str = "admin-token";
-/// The tokens of those who may do what a Role says: the user is called like the token.
-pub(crate) const USERS: [&str; 4] = ["nobody", "reader", "registrant", "configurer"];
+/// Who may do everything.
+pub(crate) const ADMIN: &str = "admin";
+/// Those who may do what a test allows them.
+const USERS: [&str; 4] = ["nobody", "reader", "registrant", "configurer"];
 
 /// The programs, once both are named.
 pub(crate) fn named() -> Option<(PathBuf, PathBuf)> {
-    let program = |variable| {
-        std::env::var_os(variable)
-            .filter(|path| !path.is_empty())
-            .map(PathBuf::from)
-    };
-    Some((
-        program("DISCOVERY_KUBE_APISERVER")?,
-        program("DISCOVERY_ETCD_NEW")?,
-    ))
-}
-
-#[derive(Debug)]
-pub(crate) struct Etcd(PathBuf);
-
-fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(ErrorKind::Unavailable, "it does not serve yet").with_source(error)
-}
-
-#[async_trait]
-impl Recipe for Etcd {
-    fn name(&self) -> &'static str {
-        "etcd"
-    }
-
-    fn ports(&self) -> usize {
-        2
-    }
-
-    fn command(&self, place: &Place) -> Command {
-        let url = |n: usize| format!("http://{}", place.endpoints()[n]);
-        let mut command = Command::new(&self.0);
-        command
-            .arg("--data-dir")
-            .arg(place.dir().join("data"))
-            .arg("--unsafe-no-fsync");
-        for (flag, n) in [
-            ("--listen-client-urls", 0),
-            ("--advertise-client-urls", 0),
-            ("--listen-peer-urls", 1),
-            ("--initial-advertise-peer-urls", 1),
-        ] {
-            command.arg(flag).arg(url(n));
-        }
-        command
-            .arg("--initial-cluster")
-            .arg(format!("default={}", url(1)));
-        command
-    }
-
-    async fn probe(&self, place: &Place) -> Result<()> {
-        TcpStream::connect(place.endpoints()[0])
-            .await
-            .map(drop)
-            .map_err(unavailable)
-    }
-
-    async fn version(&self, _: &Place) -> Result<String> {
-        Ok("3.5".to_owned())
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct Api {
-    program: PathBuf,
-    etcd: SocketAddr,
-    more: Vec<String>,
-}
-
-#[async_trait]
-impl Recipe for Api {
-    fn name(&self) -> &'static str {
-        "kube-apiserver"
-    }
-
-    fn ready_within(&self) -> Duration {
-        Duration::from_secs(60)
-    }
-
-    fn command(&self, place: &Place) -> Command {
-        let (certs, tokens) = (place.dir().join("certs"), place.dir().join("tokens.csv"));
-        let everybody = USERS.iter().enumerate();
-        let users: String = [format!("{ADMIN},admin,1,\"system:masters\"\n")]
-            .into_iter()
-            .chain(everybody.map(|(n, user)| format!("{user},{user},{}\n", n + 2)))
-            .collect();
-        std::fs::write(&tokens, users).expect("the server's own directory can be written");
-        // The key that it makes for itself signs the tokens of service accounts as well.
-        let key = certs.join("apiserver.key");
-        let mut command = Command::new(&self.program);
-        command
-            .arg(format!("--etcd-servers=http://{}", self.etcd))
-            .arg(format!("--cert-dir={}", certs.display()))
-            .arg(format!("--secure-port={}", place.endpoints()[0].port()))
-            .arg(format!("--service-account-key-file={}", key.display()))
-            .arg(format!("--service-account-signing-key-file={}", key.display()))
-            .arg(format!("--token-auth-file={}", tokens.display()))
-            .args([
-                "--bind-address=127.0.0.1",
-                "--service-cluster-ip-range=10.0.0.0/24",
-                "--service-account-issuer=https://kubernetes.default.svc",
-                "--authorization-mode=RBAC",
-                "--disable-admission-plugins=ServiceAccount",
-                "--endpoint-reconciler-type=none",
-                "--max-requests-inflight=2000",
-                "--max-mutating-requests-inflight=1000",
-            ])
-            .args(&self.more);
-        command
-    }
-
-    /// It serves once there is a namespace to write into.
-    async fn probe(&self, place: &Place) -> Result<()> {
-        let backend = discovery_k8s::backend(config(place).token(ADMIN))?;
-        let values = backend.config.expect("a store of values");
-        values
-            .put(&ConfigKey::new("probe")?, b"", PutMode::Upsert)
-            .await
-            .map(drop)
-    }
-
-    async fn version(&self, place: &Place) -> Result<String> {
-        let status = discovery_k8s::backend(config(place).token(ADMIN))?
-            .registry
-            .status()
-            .await?;
-        Ok(status.version.unwrap_or_default())
-    }
-}
-
-fn config(place: &Place) -> K8sConfig {
-    K8sConfig::at(place.endpoints()[0].to_string()).ca_file(place.dir().join("certs/apiserver.crt"))
+    Some((APISERVER.binary()?, Age::New.binary()?))
 }
 
 /// An apiserver and its etcd, with nothing else: no controllers, no kubelets.
 #[derive(Debug)]
 pub(crate) struct Kube {
-    pub(crate) api: ChildServer<Api>,
-    pub(crate) etcd: ChildServer<Etcd>,
+    pub(crate) api: KubeApiserver,
 }
 
 impl Kube {
-    pub(crate) async fn start(more: &[&str]) -> Result<Arc<Self>> {
-        let (program, etcd) = named().ok_or_else(|| {
+    pub(crate) async fn start(change: impl FnOnce(KubeBuilder) -> KubeBuilder) -> Result<Arc<Self>> {
+        let (apiserver, etcd) = named().ok_or_else(|| {
             Error::new(ErrorKind::Unavailable, "no server is named").with_hint(
                 "set DISCOVERY_KUBE_APISERVER and DISCOVERY_ETCD_NEW; `scripts/servers` tells the paths",
             )
         })?;
-        let etcd = ChildServer::new(Etcd(etcd))?;
-        etcd.start().await?;
-        let api = ChildServer::new(Api {
-            program,
-            etcd: etcd.endpoint(),
-            more: more.iter().map(|&flag| flag.to_owned()).collect(),
-        })?;
-        api.start().await?;
-        Ok(Arc::new(Self { api, etcd }))
+        let mut builder = KubeApiserver::dev(apiserver, etcd)
+            .flag("--max-requests-inflight=2000")
+            .flag("--max-mutating-requests-inflight=1000");
+        for user in USERS {
+            builder = builder.user(user, &[]);
+        }
+        let kube = Self {
+            api: change(builder).build().await?,
+        };
+        kube.api.start().await?;
+        kube.ready().await?;
+        Ok(Arc::new(kube))
     }
 
-    /// The settings for whoever has this token.
-    pub(crate) fn config(&self, token: &str) -> K8sConfig {
-        let mut config = config(self.api.place()).token(token);
+    /// Waits until there is a namespace to write into: it comes a moment after the server is ready.
+    async fn ready(&self) -> Result<()> {
+        let backend = discovery_k8s::backend(self.config(ADMIN))?;
+        let values = backend.config.expect("a store of values");
+        let key = ConfigKey::new("probe")?;
+        try_eventually("the namespace `default`", Duration::from_secs(30), || async {
+            values.put(&key, b"", PutMode::Upsert).await
+        })
+        .await
+        .map(drop)
+    }
+
+    /// The settings for a user; a token the server does not know, for one there is not.
+    pub(crate) fn config(&self, user: &str) -> K8sConfig {
+        let token = self.api.token(user).map_or("unknown", |token| token.expose());
+        let mut config = K8sConfig::at(self.api_endpoint().to_string())
+            .ca_file(self.ca_file())
+            .token(token);
         config.service_discovery.watch_timeout = Duration::from_secs(1);
         config
+    }
+
+    pub(crate) fn token(&self) -> &str {
+        self.api.token(ADMIN).map_or("unknown", |token| token.expose())
     }
 
     /// Where it serves.
@@ -193,16 +89,15 @@ impl Kube {
     }
 
     pub(crate) fn ca_file(&self) -> PathBuf {
-        self.api.place().dir().join("certs/apiserver.crt")
+        self.api.authority().ca()
     }
 
     /// Restarts it without anything it held.
     pub(crate) async fn forget(&self) -> Result<()> {
         self.api.kill().await?;
-        self.etcd.kill().await?;
-        std::fs::remove_dir_all(self.etcd.place().dir().join("data")).map_err(unavailable)?;
-        self.etcd.start().await?;
-        self.api.start().await
+        self.api.etcd().restart_empty().await?;
+        self.api.start().await?;
+        self.ready().await
     }
 }
 
@@ -218,9 +113,9 @@ impl Bridge {
         let mut tls = TlsConfig::default();
         tls.ca_file = Some(kube.ca_file());
         let connector = tokio_rustls::TlsConnector::from(Arc::new(discovery_core::tls::client_config(&tls)?));
-        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(unavailable)?;
-        let addr = listener.local_addr().map_err(unavailable)?;
-        let (tasks, upstream) = (TaskGroup::current()?, kube.api.endpoint());
+        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(broken)?;
+        let addr = listener.local_addr().map_err(broken)?;
+        let (tasks, upstream) = (TaskGroup::current()?, kube.api_endpoint());
         let group = tasks.clone();
         tasks.spawn(async move {
             let ended = group.cancelled().clone();
@@ -252,4 +147,8 @@ impl Drop for Bridge {
     fn drop(&mut self) {
         self.tasks.cancel();
     }
+}
+
+fn broken(error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, "the bridge broke").with_source(error)
 }
