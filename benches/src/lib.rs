@@ -2,6 +2,7 @@
 //!
 //! `README.md` tells the method and how to read the figures.
 
+pub mod consul;
 pub mod fanout;
 pub mod harness;
 pub mod lookup;

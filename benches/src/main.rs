@@ -3,18 +3,19 @@
 use std::{ffi::OsString, fs, path::PathBuf, process::ExitCode};
 
 use discovery_bench::{
-    fanout,
+    consul, fanout,
     harness::{Plan, Report},
     lookup, pick, publish,
 };
 
 type Race = fn(&Plan, &mut Report);
 
-const RACES: [(&str, Race); 4] = [
+const RACES: [(&str, Race); 5] = [
     ("pick", pick::run),
     ("lookup", lookup::run),
     ("publish", publish::run),
     ("fanout", fanout::run),
+    ("consul", consul::run),
 ];
 
 struct Args {
@@ -46,7 +47,9 @@ fn main() -> ExitCode {
     let args = match args() {
         Ok(args) => args,
         Err(error) => {
-            eprintln!("{error}\nusage: discovery-bench [--short] [--out FILE] [pick|lookup|publish|fanout]…");
+            eprintln!(
+                "{error}\nusage: discovery-bench [--short] [--out FILE] [pick|lookup|publish|fanout|consul]…"
+            );
             return ExitCode::from(2);
         }
     };
@@ -57,12 +60,23 @@ fn main() -> ExitCode {
         }
     }
     print!("{}", report.render());
+    // Who names a race wants to see it run.
+    let code = if args
+        .only
+        .iter()
+        .filter_map(|only| only.to_str())
+        .all(|only| report.has_run(only))
+    {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    };
     let Some(out) = args.out else {
-        return ExitCode::SUCCESS;
+        return code;
     };
     let written = report.json_lines().map_err(std::io::Error::from);
     match written.and_then(|lines| fs::write(&out, lines)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => code,
         Err(error) => {
             eprintln!("cannot write {}: {error}", out.display());
             ExitCode::FAILURE

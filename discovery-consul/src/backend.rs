@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use discovery_core::{
-    Backend, Result, ServiceRegistry, Watcher,
+    Backend, ClientDefaults, Result, ServiceRegistry, Watcher,
     watch::{PollPace, PollingWatcher},
 };
 use tracing::warn;
 
 use crate::{
-    client::Client, config::ConsulConfig, convert::MIN_DEREGISTER_AFTER, kv::ConsulValues, reader::Reader,
+    checks::MIN_DEREGISTER_AFTER, client::Client, config::ConsulConfig, kv::ConsulValues, reader::Reader,
     registry::ConsulRegistry, watcher::ConsulWatcher,
 };
 
@@ -29,6 +29,9 @@ pub fn backend(config: ConsulConfig) -> Result<Backend> {
             "consul.health_checks.deregister_after: Consul raises it to a minute"
         );
     }
+    let defaults = ClientDefaults::default()
+        .cache_ttl(config.discovery.cache_ttl)
+        .keep_on_shutdown(!config.service_registration.deregister_on_exit);
     let discovery = config.discovery.clone();
     let reader = Reader::new(Client::new(config)?);
     let registry: Arc<dyn ServiceRegistry> = Arc::new(ConsulRegistry::new(reader.clone()));
@@ -38,5 +41,7 @@ pub fn backend(config: ConsulConfig) -> Result<Backend> {
         let pace = PollPace::every(discovery.refresh_interval);
         Arc::new(PollingWatcher::new(registry.clone(), pace))
     };
-    Ok(Backend::new(registry, watcher).with_config(Arc::new(ConsulValues(reader))))
+    Ok(Backend::new(registry, watcher)
+        .with_config(Arc::new(ConsulValues(reader)))
+        .with_defaults(defaults))
 }

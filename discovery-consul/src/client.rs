@@ -3,35 +3,29 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use discovery_core::{
-    Error, ErrorKind, Result,
-    config::{Secret, SecretSource},
-    tls,
-};
+use discovery_core::{Error, ErrorKind, Result, config::Secret};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{
     Method,
     header::{HeaderMap, HeaderValue, RETRY_AFTER},
-    redirect::Policy,
 };
 use serde::de::DeserializeOwned;
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, MissedTickBehavior, interval_at, timeout},
-};
-use tracing::warn;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use url::form_urlencoded;
 
 use crate::{
-    config::{Address, Consistency, ConsulConfig},
+    address::Address,
+    config::{Consistency, ConsulConfig},
     error,
+    pool::{Pool, Pools},
+    token::Token,
 };
 
 /// Default reads wait for 7 s for a leader, and so do writes: less would turn every election into time-outs.
@@ -40,13 +34,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 const HOLD: Duration = Duration::from_secs(7);
 /// What the way there and back may take.
 const SLACK: Duration = Duration::from_secs(3);
-/// How long a connection may take to come about.
-const CONNECT: Duration = Duration::from_secs(4);
 /// The largest answer that is read.
 const BODY_LIMIT: usize = 32 << 20;
-/// Connections of look-ups, and of registrations, heartbeats and withdrawals.
-const READS: usize = 24;
-const WRITES: usize = 16;
 /// How often a watch under way looks whether its token was rotated.
 const ROTATION: Duration = Duration::from_secs(10);
 
@@ -175,32 +164,6 @@ impl Answer {
     }
 }
 
-/// Where tokens come from, and the last one that could be read.
-struct Token {
-    source: Option<SecretSource>,
-    last: Mutex<Option<Secret>>,
-}
-
-impl Token {
-    /// The token now. While its file is being replaced, the last one stands in.
-    fn read(&self) -> Result<Option<Secret>> {
-        let Some(source) = &self.source else {
-            return Ok(None);
-        };
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        match source.read() {
-            Ok(token) => {
-                if last.as_ref() != Some(&token) {
-                    *last = Some(token);
-                }
-            }
-            Err(failed) if last.is_none() => return Err(failed.with_backend(error::SCHEME)),
-            Err(failed) => warn!(error = %failed, "the token cannot be read: the last one is used"),
-        }
-        Ok(last.clone())
-    }
-}
-
 /// A way to one agent; clones share its connections.
 #[derive(Clone)]
 pub(crate) struct Client(Arc<Inner>);
@@ -210,16 +173,9 @@ struct Inner {
     base: String,
     display: String,
     token: Token,
-    polls: Pool,
-    reads: Pool,
-    writes: Pool,
+    pools: Pools,
     /// How many watches there are, open or waiting for their turn.
     watches: AtomicUsize,
-}
-
-struct Pool {
-    http: reqwest::Client,
-    slots: Semaphore,
 }
 
 impl fmt::Debug for Client {
@@ -233,34 +189,6 @@ impl Client {
     pub(crate) fn new(config: ConsulConfig) -> Result<Self> {
         config.validate()?;
         let address = config.address()?;
-        let security = match &address {
-            Address::Tcp { tls: true, .. } => {
-                Some(tls::client_config(&config.tls).map_err(|error| error.with_backend(error::SCHEME))?)
-            }
-            _ => None,
-        };
-        let pool = |size: usize| -> Result<Pool> {
-            let mut builder = reqwest::Client::builder()
-                .user_agent(concat!("system-control-discovery/", env!("CARGO_PKG_VERSION")))
-                .redirect(Policy::none())
-                .no_proxy()
-                .connect_timeout(CONNECT)
-                .tcp_keepalive(Duration::from_secs(15))
-                .tcp_nodelay(true)
-                .pool_max_idle_per_host(size);
-            match &security {
-                Some(security) => builder = builder.tls_backend_preconfigured(security.clone()),
-                // Never used; without it, the builder would look for a process default and panic.
-                None => builder = builder.tls_backend_preconfigured(tls::unused()?),
-            }
-            if let Address::Unix(path) = &address {
-                builder = builder.unix_socket(path.as_path());
-            }
-            Ok(Pool {
-                http: builder.build().map_err(error::of_transport)?,
-                slots: Semaphore::new(size),
-            })
-        };
         let (base, display) = match &address {
             Address::Unix(path) => ("http://localhost".to_owned(), path.display().to_string()),
             Address::Tcp { tls, authority } => (
@@ -268,14 +196,9 @@ impl Client {
                 authority.clone(),
             ),
         };
-        let token = Token {
-            source: config.authentication.source()?,
-            last: Mutex::default(),
-        };
+        let token = Token::new(config.authentication.source()?);
         Ok(Self(Arc::new(Inner {
-            polls: pool(config.discovery.max_watches)?,
-            reads: pool(READS)?,
-            writes: pool(WRITES)?,
+            pools: Pools::new(&config, address)?,
             base,
             display,
             token,
@@ -293,8 +216,18 @@ impl Client {
         &self.0.display
     }
 
+    #[cfg(test)]
+    pub(crate) fn pools(&self) -> &Pools {
+        &self.0.pools
+    }
+
+    /// The token of a request that is sent now.
+    pub(crate) fn token(&self) -> Result<Option<Secret>> {
+        self.0.token.read()
+    }
+
     pub(crate) fn has_token(&self) -> bool {
-        self.0.token.source.is_some()
+        self.0.token.is_some()
     }
 
     /// Notes that there is one more watch, for as long as the guard lives.
@@ -344,10 +277,10 @@ impl Client {
     pub(crate) async fn send(&self, call: &Call) -> Result<Answer> {
         let (pool, deadline) = match call.lane {
             // C-5: the server adds up to a sixteenth, and may hold the request without a leader.
-            Lane::Poll(wait) => (&self.0.polls, wait + wait / 16 + HOLD + SLACK),
-            Lane::Read => (&self.0.reads, DEADLINE),
-            Lane::Write => (&self.0.writes, DEADLINE),
-            Lane::Heartbeat => (&self.0.writes, self.0.config.health_checks.timeout),
+            Lane::Poll(wait) => (&self.0.pools.polls, wait + wait / 16 + HOLD + SLACK),
+            Lane::Read => (&self.0.pools.reads, DEADLINE),
+            Lane::Write => (&self.0.pools.writes, DEADLINE),
+            Lane::Heartbeat => (&self.0.pools.writes, self.0.config.health_checks.timeout),
         };
         // Watches queue for their turn longer than a request may take.
         let queue = match call.lane {
@@ -360,9 +293,14 @@ impl Client {
             .map_err(|_| error::error(ErrorKind::Closed, "the client is closed"))?;
         timeout(deadline, async {
             let mut token = self.0.token.read()?;
+            self.0.pools.renew(false);
             loop {
                 let answer = tokio::select! {
-                    answer = self.once(pool, call, token.as_ref()) => answer?,
+                    answer = self.once(pool, call, token.as_ref()) => match answer {
+                        // TLS failed, so nothing was done: perhaps it has other certificates now.
+                        Err(failed) if failed.kind() == ErrorKind::ConfigInvalid && self.0.pools.renew(true) => continue,
+                        answer => answer?,
+                    },
                     () = self.rotated(call.lane, token.as_ref()) => {
                         token = self.0.token.read()?;
                         continue;
@@ -384,9 +322,7 @@ impl Client {
 
     /// Ends when the token is another; never for requests that end soon anyway.
     async fn rotated(&self, lane: Lane, token: Option<&Secret>) {
-        if !matches!(lane, Lane::Poll(_))
-            || matches!(self.0.token.source, None | Some(SecretSource::Value(_)))
-        {
+        if !matches!(lane, Lane::Poll(_)) || !self.0.token.may_change() {
             return std::future::pending().await;
         }
         let mut ticks = interval_at(Instant::now() + ROTATION, ROTATION);
@@ -401,7 +337,7 @@ impl Client {
 
     async fn once(&self, pool: &Pool, call: &Call, token: Option<&Secret>) -> Result<Answer> {
         let mut request = pool
-            .http
+            .http()
             .request(call.method.clone(), format!("{}{}", self.0.base, call.target()));
         if let Some(token) = token {
             let mut value = HeaderValue::from_str(token.expose()).map_err(|_| {

@@ -96,9 +96,11 @@ impl Authentication {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ServiceRegistration {
-    /// Whether a client registers what its configuration declares; not acted on in this release.
+    /// Whether a client registers what its configuration declares; not acted on in this release, which has nowhere to
+    /// declare it. False.
     pub auto_register: bool,
-    /// Whether shutting a client down withdraws what it registered; `high_availability` says so for every backend.
+    /// Whether shutting a client down withdraws what it registered. It does so only where this and
+    /// `high_availability.service_registration.deregister_on_shutdown` both say so. True.
     pub deregister_on_exit: bool,
     /// Tags that every registration also carries.
     pub tags: Vec<String>,
@@ -111,7 +113,7 @@ pub struct ServiceRegistration {
 impl Default for ServiceRegistration {
     fn default() -> Self {
         Self {
-            auto_register: true,
+            auto_register: false,
             deregister_on_exit: true,
             tags: Vec::new(),
             meta: BTreeMap::new(),
@@ -171,9 +173,10 @@ pub struct Discovery {
     /// How often services are read where they are not watched; 30 s.
     #[serde(with = "duration::positive")]
     pub refresh_interval: Duration,
-    /// How long a look-up may be answered from a cache; not acted on in this release, as views need none. 60 s.
-    #[serde(with = "duration")]
-    pub cache_ttl: Duration,
+    /// How long a look-up may be answered from the client's cache, views needing none; zero for no cache, the client's
+    /// 10 s where not set.
+    #[serde(with = "duration::option")]
+    pub cache_ttl: Option<Duration>,
     /// Whether the server tells what changes; else it is asked every `refresh_interval`.
     pub watch_services: bool,
     /// How long the server may hold a watch without news; 55 s, from 1 s to 60 s.
@@ -198,7 +201,7 @@ impl Default for Discovery {
     fn default() -> Self {
         Self {
             refresh_interval: Duration::from_secs(30),
-            cache_ttl: Duration::from_secs(60),
+            cache_ttl: None,
             watch_services: true,
             wait: Duration::from_secs(55),
             max_watches: 128,
@@ -222,15 +225,6 @@ pub struct Connect {
     pub sidecar_proxy: bool,
     /// Who may talk to whom.
     pub intentions: Vec<serde_json::Value>,
-}
-
-/// Where the agent listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Address {
-    /// `http` or `https`, host and port.
-    Tcp { tls: bool, authority: String },
-    /// A socket in the file system.
-    Unix(PathBuf),
 }
 
 impl ConsulConfig {
@@ -304,55 +298,6 @@ impl ConsulConfig {
         self
     }
 
-    /// Where the agent listens.
-    pub(crate) fn address(&self) -> Result<Address> {
-        let text = self.server.address.trim();
-        let bad = |fault: &str| {
-            Err(invalid("server.address", fault).with_hint(
-                "write one agent's `host:port`, `http://host:port`, `https://host:port` or `unix:///path`",
-            ))
-        };
-        let path = text.strip_prefix("unix://").unwrap_or(text);
-        if path.starts_with('/') {
-            return Ok(Address::Unix(path.into()));
-        }
-        let (scheme, rest) = match text.split_once("://") {
-            None => (None, text),
-            Some(("http", rest)) => (Some(false), rest),
-            Some(("https", rest)) => (Some(true), rest),
-            Some(_) => return bad("an unknown scheme"),
-        };
-        let authority = rest.trim_end_matches('/');
-        if authority.contains(',') {
-            // Registration, heartbeat and withdrawal must reach the same agent.
-            return bad("several agents");
-        }
-        if authority.contains('@') {
-            return bad("a user or password, which belongs into `authentication`");
-        }
-        if authority.is_empty() || authority.contains(['/', '?', '#', ' ']) {
-            return bad("not an address");
-        }
-        let tls = match (scheme, self.tls.enabled) {
-            (Some(false), Some(true)) => return bad("`http://` although `tls.enabled` is true"),
-            (Some(true), Some(false)) => return bad("`https://` although `tls.enabled` is false"),
-            (Some(scheme), _) => scheme,
-            (None, _) => self.tls.is_enabled(),
-        };
-        let url = url::Url::parse(&format!("http://{authority}"));
-        let Ok(url) = url else {
-            return bad("not an address");
-        };
-        // The parser drops 80, the scheme's own port.
-        let has_port = url.port().is_some() || authority.ends_with(":80");
-        let authority = match (has_port, tls) {
-            (true, _) => authority.to_owned(),
-            (false, false) => format!("{authority}:8500"),
-            (false, true) => format!("{authority}:8501"),
-        };
-        Ok(Address::Tcp { tls, authority })
-    }
-
     /// Refuses what could not work.
     pub(crate) fn validate(&self) -> Result<()> {
         self.address()?;
@@ -382,25 +327,18 @@ impl ConsulConfig {
 
     /// What is set but does nothing yet, for one warning.
     pub(crate) fn idle_settings(&self) -> Vec<&'static str> {
-        let (mine, default) = (self, Self::default());
         let mut idle = Vec::new();
-        if mine.connect != default.connect {
+        if self.connect != Connect::default() {
             idle.push("consul.connect");
         }
-        if mine.discovery.cache_ttl != default.discovery.cache_ttl {
-            idle.push("consul.discovery.cache_ttl");
-        }
-        if mine.service_registration.auto_register != default.service_registration.auto_register {
-            idle.push("consul.service_registration.auto_register");
-        }
-        if mine.service_registration.deregister_on_exit != default.service_registration.deregister_on_exit {
-            idle.push("consul.service_registration.deregister_on_exit (set high_availability.service_registration.deregister_on_shutdown)");
+        if self.service_registration.auto_register {
+            idle.push("consul.service_registration.auto_register (register from the program)");
         }
         idle
     }
 }
 
-fn invalid(field: &'static str, fault: &str) -> Error {
+pub(crate) fn invalid(field: &'static str, fault: &str) -> Error {
     error::error(
         ErrorKind::ConfigInvalid,
         format!("invalid settings: consul.{field}: {fault}"),
@@ -408,204 +346,5 @@ fn invalid(field: &'static str, fault: &str) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use discovery_core::config::{Loader, parse_uri};
-
-    use super::*;
-
-    /// The block of the specification, character for character.
-    const SPECIFICATION: &str = r#"consul:
-  server:
-    address: "consul.company.com:8500"
-    datacenter: "dc1"
-
-  authentication:
-    token_env: "CONSUL_TOKEN"
-    # Alternative: ACL token file
-    # token_file: "/etc/consul/token"
-
-  tls:
-    enabled: true
-    ca_file: "/etc/consul/ca.pem"
-    cert_file: "/etc/consul/client.pem"
-    key_file: "/etc/consul/client-key.pem"
-    verify_ssl: true
-
-  service_registration:
-    auto_register: true
-    deregister_on_exit: true
-    tags: ["system-control", "v2.1.0"]
-    meta:
-      version: "2.1.0"
-      environment: "production"
-      team: "platform"
-
-  health_checks:
-    enabled: true
-    interval: "10s"
-    timeout: "5s"
-    deregister_after: "30s"
-
-  discovery:
-    refresh_interval: "30s"
-    cache_ttl: "60s"
-    watch_services: true
-
-  connect:
-    enabled: true
-    sidecar_proxy: true
-    intentions: []
-"#;
-
-    fn loader() -> Loader {
-        Loader::new(&[ConsulConfig::BLOCK])
-    }
-
-    fn read(loader: &Loader) -> ConsulConfig {
-        loader.block("consul").unwrap()
-    }
-
-    #[test]
-    fn the_block_of_the_specification_is_read_whole() {
-        let config = read(&loader().yaml("spec.yaml", SPECIFICATION).unwrap());
-        assert_eq!(config.server.datacenter.as_deref(), Some("dc1"));
-        assert_eq!(
-            config.authentication.source().unwrap(),
-            Some(SecretSource::Env("CONSUL_TOKEN".into()))
-        );
-        assert_eq!(
-            config.address().unwrap(),
-            Address::Tcp {
-                tls: true,
-                authority: "consul.company.com:8500".into()
-            }
-        );
-        assert_eq!(config.service_registration.meta.len(), 3);
-        assert_eq!(config.health_checks.deregister_after, Duration::from_secs(30));
-        assert_eq!(config.idle_settings(), ["consul.connect"]);
-    }
-
-    #[test]
-    fn unknown_keys_are_refused_with_a_suggestion() {
-        let loaded = loader()
-            .yaml("x.yaml", "consul: { server: { adress: h } }")
-            .unwrap();
-        let error = loaded.block::<ConsulConfig>("consul").unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::ConfigInvalid);
-        assert!(
-            error.hint().is_some_and(|hint| hint.contains("address")),
-            "{error:?}"
-        );
-    }
-
-    /// C-43
-    #[test]
-    fn c_43_the_vendors_environment_is_understood_and_yields_to_arguments() {
-        let loaded = loader()
-            .env([
-                ("CONSUL_HTTP_ADDR", "https://agent:8501"),
-                ("CONSUL_HTTP_TOKEN", "s3ntinel"),
-                ("CONSUL_HTTP_TOKEN_FILE", "/token"),
-                ("CONSUL_HTTP_SSL_VERIFY", "false"),
-                ("CONSUL_CACERT", "/ca.pem"),
-                ("CONSUL_TLS_SERVER_NAME", "server.dc1.consul"),
-                ("CONSUL_NAMESPACE", "team"),
-            ])
-            .unwrap();
-        let config = read(&loaded);
-        assert_eq!(
-            config.address().unwrap(),
-            Address::Tcp {
-                tls: true,
-                authority: "agent:8501".into()
-            }
-        );
-        assert_eq!(
-            config.authentication.source().unwrap(),
-            Some(SecretSource::File("/token".into()))
-        );
-        assert!(!config.tls.verify_ssl);
-        assert_eq!(config.server.namespace.as_deref(), Some("team"));
-        assert!(!format!("{config:?} {loaded:?}").contains("s3ntinel"));
-
-        let uri = parse_uri("consul://host:8500?dc=dc2&tls=true&token_env=X").unwrap();
-        let config = read(&loaded.uri(&uri).unwrap());
-        assert_eq!(config.server.address, "host:8500");
-        assert_eq!(config.server.datacenter.as_deref(), Some("dc2"));
-        assert_eq!(
-            config.authentication.source().unwrap(),
-            Some(SecretSource::Env("X".into()))
-        );
-    }
-
-    /// C-43
-    #[test]
-    fn c_43_every_form_of_address() {
-        let of = |text: &str| ConsulConfig::at(text).address();
-        let tcp = |tls, authority: &str| Address::Tcp {
-            tls,
-            authority: authority.into(),
-        };
-        for (text, address) in [
-            ("127.0.0.1:8500", tcp(false, "127.0.0.1:8500")),
-            ("agent", tcp(false, "agent:8500")),
-            ("agent:80", tcp(false, "agent:80")),
-            ("http://agent:1/", tcp(false, "agent:1")),
-            ("https://agent", tcp(true, "agent:8501")),
-            ("[::1]:8500", tcp(false, "[::1]:8500")),
-            (
-                "unix:///run/consul.sock",
-                Address::Unix("/run/consul.sock".into()),
-            ),
-            ("/run/consul.sock", Address::Unix("/run/consul.sock".into())),
-        ] {
-            assert_eq!(of(text).unwrap(), address, "{text}");
-        }
-        for bad in [
-            "",
-            "ftp://x",
-            "a:1,b:2",
-            "user:pw@host",
-            "host/path",
-            "a b",
-            "host:notaport",
-        ] {
-            let error = of(bad).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::ConfigInvalid, "{bad}");
-            assert!(!error.to_string().contains("pw"), "{error}");
-        }
-        let mut config = ConsulConfig::at("http://agent:8500");
-        config.tls.enabled = Some(true);
-        assert!(config.address().is_err());
-    }
-
-    #[test]
-    fn uris_take_sockets() {
-        let uri = parse_uri("consul:///run/consul.sock?dc=dc1").unwrap();
-        let config = read(&loader().uri(&uri).unwrap());
-        assert_eq!(
-            config.address().unwrap(),
-            Address::Unix("/run/consul.sock".into())
-        );
-    }
-
-    /// C-6, C-16, C-18
-    #[test]
-    fn c_6_waits_and_pools_out_of_range_are_refused() {
-        let mut config = ConsulConfig::default();
-        config.validate().unwrap();
-        for wait in [
-            Duration::ZERO,
-            Duration::from_millis(500),
-            Duration::from_secs(61),
-        ] {
-            config.discovery.wait = wait;
-            assert!(config.validate().is_err());
-        }
-        config.discovery.wait = Duration::from_secs(55);
-        for watches in [0, 151] {
-            config.discovery.max_watches = watches;
-            assert!(config.validate().is_err());
-        }
-    }
-}
+#[path = "config_tests.rs"]
+mod tests;

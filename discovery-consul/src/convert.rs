@@ -4,37 +4,19 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use discovery_core::{
-    Check, CheckKind, CheckResult, ConfigEntry, ConfigKey, ErrorKind, Evidence, HealthReport, Instance,
-    InstanceId, InstanceKey, Locality, NamedPort, Registration, Result, ServiceName, ServiceSummary, Status,
-    Suspicion, Version,
+    CheckResult, ConfigEntry, ConfigKey, ErrorKind, Evidence, Instance, InstanceId, InstanceKey, Locality,
+    NamedPort, Registration, Result, ServiceName, ServiceSummary, Status, Suspicion, Version,
 };
 use reqwest::header::HeaderMap;
 
 use crate::{
+    checks::{self, is_maintenance},
     config::{Consistency, ConsulConfig},
     error, wire,
 };
 
-/// Checks by which Consul takes an instance, or all of a node, out of service for maintenance.
-const SERVICE_MAINTENANCE: &str = "_service_maintenance:";
-const NODE_MAINTENANCE: &str = "_node_maintenance";
 /// Metadata keys under which further ports are kept, as no version before 1.22 has a field for them.
 const PORT: &str = "discovery-port-";
-/// Consul raises a shorter `DeregisterCriticalServiceAfter` to this.
-pub(crate) const MIN_DEREGISTER_AFTER: Duration = Duration::from_secs(60);
-
-// === ids ===
-
-/// The check that the heartbeats of a registration renew.
-pub(crate) fn ttl_check(id: &str) -> String {
-    format!("{id}:ttl")
-}
-
-/// C-27: checks are unique per agent. The last segment has no `:`, so no two pairs of id and name give the same one.
-fn agent_check(id: &str, name: &str) -> String {
-    format!("{id}:check-{name}")
-}
-
 // === what a read says of itself ===
 
 /// The headers of an answer.
@@ -44,7 +26,7 @@ pub(crate) struct Meta {
     pub(crate) index: Option<u64>,
     known_leader: Option<bool>,
     last_contact: Option<Duration>,
-    streaming: bool,
+    pub(crate) streaming: bool,
     pub(crate) filtered: bool,
 }
 
@@ -104,12 +86,16 @@ pub(crate) fn status_text(status: Status) -> &'static str {
     }
 }
 
-fn maintenance(check: &wire::Check) -> bool {
-    check.id == NODE_MAINTENANCE || check.id.starts_with(SERVICE_MAINTENANCE)
+/// The text, shared with `like` where that is the same.
+fn shared(text: &str, like: Option<&Arc<str>>) -> Arc<str> {
+    match like {
+        Some(like) if **like == *text => like.clone(),
+        _ => text.into(),
+    }
 }
 
-fn word(text: &str) -> Option<Arc<str>> {
-    (!text.is_empty()).then(|| text.into())
+fn word(text: &str, like: Option<&Arc<str>>) -> Option<Arc<str>> {
+    (!text.is_empty()).then(|| shared(text, like))
 }
 
 fn port(number: i64) -> u16 {
@@ -117,7 +103,19 @@ fn port(number: i64) -> u16 {
 }
 
 /// An instance of the catalogue; C-37 and H-7: its status is the worst of all checks of service and node.
-pub(crate) fn instance(entry: wire::ServiceEntry, with_checks: bool) -> Instance {
+pub(crate) fn instance<T: AsRef<str> + Into<String>>(
+    entry: wire::ServiceEntry<T>,
+    with_checks: bool,
+) -> Instance {
+    instance_like(entry, with_checks, None)
+}
+
+/// The same; what is equal in `like`, another one or an earlier state of it, is shared with that.
+pub(crate) fn instance_like<T: AsRef<str> + Into<String>>(
+    entry: wire::ServiceEntry<T>,
+    with_checks: bool,
+    like: Option<&Instance>,
+) -> Instance {
     let wire::ServiceEntry {
         node,
         service,
@@ -125,41 +123,57 @@ pub(crate) fn instance(entry: wire::ServiceEntry, with_checks: bool) -> Instance
     } = entry;
     let draining = checks
         .iter()
-        .any(|check| maintenance(check) && check.status != "passing");
+        .any(|check| is_maintenance(check) && check.status.as_ref() != "passing");
     let worst = checks
         .iter()
-        .filter(|check| !maintenance(check))
-        .map(|check| status(&check.status))
+        .filter(|check| !is_maintenance(check))
+        .map(|check| status(check.status.as_ref()))
         .max()
         .unwrap_or_default();
+    let other = like.map(|like| &like.key);
+    let (name, id) = (service.name.as_ref(), service.id.as_ref());
     let mut key = InstanceKey::new(
-        error::SCHEME,
-        ServiceName::observed(service.name),
-        InstanceId::observed(service.id),
+        shared(error::SCHEME, other.map(|key| &key.source)),
+        match other {
+            Some(key) if key.service.as_str() == name => key.service.clone(),
+            _ => ServiceName::observed(name),
+        },
+        match other {
+            Some(key) if key.id.as_str() == id => key.id.clone(),
+            _ => InstanceId::observed(id),
+        },
     );
-    key.datacenter = word(&node.datacenter);
-    key.namespace = word(&service.namespace);
-    key.node = word(&node.name);
-    let host = if service.address.is_empty() {
-        node.address
-    } else {
-        service.address
+    key.datacenter = word(
+        node.datacenter.as_ref(),
+        other.and_then(|key| key.datacenter.as_ref()),
+    );
+    key.namespace = word(
+        service.namespace.as_ref(),
+        other.and_then(|key| key.namespace.as_ref()),
+    );
+    key.node = word(node.name.as_ref(), other.and_then(|key| key.node.as_ref()));
+    let host = match service.address.as_ref() {
+        "" => node.address.as_ref(),
+        address => address,
     };
-    let (mut meta, mut ports) = (service.meta, Vec::new());
-    meta.retain(|key, value| match named_port(key, value) {
-        Some(port) => {
-            ports.push(port);
-            false
+    let host = shared(host, like.map(|like| &like.host));
+    let (mut meta, mut ports) = (BTreeMap::new(), Vec::new());
+    for (key, value) in service.meta.0 {
+        match named_port(key.as_ref(), value.as_ref()) {
+            Some(port) => ports.push(port),
+            None => {
+                meta.insert(key.into(), value.into());
+            }
         }
-        None => true,
-    });
+    }
+    ports.sort_by(|a, b| a.name.cmp(&b.name));
     let mut main = port(service.port);
     for other in service.ports {
         if other.default && main == 0 {
             main = port(other.port);
         }
         ports.push(NamedPort {
-            name: other.name,
+            name: other.name.into(),
             number: port(other.port),
             secure: false,
         });
@@ -168,11 +182,15 @@ pub(crate) fn instance(entry: wire::ServiceEntry, with_checks: bool) -> Instance
         Status::Warning => weights.warning,
         _ => weights.passing,
     });
-    let zone = service.locality.and_then(|locality| word(&locality.zone));
+    let zone = service.locality.and_then(|locality| {
+        word(
+            locality.zone.as_ref(),
+            like.and_then(|like| like.locality.zone.as_ref()),
+        )
+    });
     let locality = Locality::new(key.datacenter.clone(), zone, key.node.clone());
     let mut builder = Instance::builder(key, host, main)
         .tags(service.tags)
-        .meta(meta)
         .status(worst)
         .weight(u16::try_from(weight.max(0)).unwrap_or(u16::MAX))
         .draining(draining)
@@ -181,27 +199,18 @@ pub(crate) fn instance(entry: wire::ServiceEntry, with_checks: bool) -> Instance
         builder = builder.port(port.name, port.number, port.secure);
     }
     if with_checks {
-        let shown = |check: wire::Check| CheckResult::new(check.name, status(&check.status), check.output);
-        builder = builder.checks(checks.into_iter().filter(|check| !maintenance(check)).map(shown));
+        let shown =
+            |check: wire::Check<T>| CheckResult::new(check.name, status(check.status.as_ref()), check.output);
+        builder = builder.checks(
+            checks
+                .into_iter()
+                .filter(|check| !is_maintenance(check))
+                .map(shown),
+        );
     }
-    builder.build()
-}
-
-/// The instances of an answer; C-19: in the server's order where it was asked to sort, else by key.
-pub(crate) fn instances(
-    entries: Vec<wire::ServiceEntry>,
-    with_checks: bool,
-    keep_order: bool,
-) -> Vec<Arc<Instance>> {
-    let mut all: Vec<_> = entries
-        .into_iter()
-        .filter(|entry| !entry.service.id.is_empty())
-        .map(|entry| Arc::new(instance(entry, with_checks)))
-        .collect();
-    if !keep_order {
-        all.sort_by(|a, b| a.key.cmp(&b.key));
-    }
-    all
+    let mut instance = builder.build();
+    instance.meta = meta;
+    instance
 }
 
 /// The services of `/v1/catalog/services`, sorted by name.
@@ -227,9 +236,9 @@ fn named_port(key: &str, value: &str) -> Option<NamedPort> {
 
 // === registrations ===
 
-/// A duration as Go reads it.
-pub(crate) fn go(duration: Duration) -> String {
-    format!("{}ms", duration.as_millis())
+/// Whether Consul's DNS shows a service of this name.
+pub(crate) fn is_dns_label(name: &str) -> bool {
+    name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 /// What the agent is told, or why it would refuse.
@@ -258,30 +267,6 @@ pub(crate) fn registration<'a>(
             tags.push(tag.clone());
         }
     }
-    let mut checks = Vec::new();
-    if let Some(ttl) = ttl {
-        let after = config.health_checks.deregister_after;
-        checks.push(wire::RegisterCheck {
-            check_id: ttl_check(id),
-            name: "heartbeat".to_owned(),
-            ttl: Some(go(ttl)),
-            // C-24: it would start critical. Where the agent runs checks, they have the say from the start.
-            status: Some(if registration.checks.is_empty() {
-                status_text(registration.health.status)
-            } else {
-                "passing"
-            }),
-            deregister_critical_service_after: (!after.is_zero())
-                .then(|| go(after.max(MIN_DEREGISTER_AFTER))),
-            ..wire::RegisterCheck::default()
-        });
-    }
-    for check in &registration.checks {
-        checks.push(agent_run(id, check, registration.health.status)?);
-    }
-    if registration.health.draining {
-        checks.push(maintenance_check(id, &registration.health));
-    }
     Ok(wire::Register {
         id,
         name: registration.service.as_str(),
@@ -294,50 +279,8 @@ pub(crate) fn registration<'a>(
             warning: i64::from(registration.weight.0),
         },
         enable_tag_override: config.service_registration.enable_tag_override,
-        checks,
+        checks: checks::of(registration, ttl, config)?,
     })
-}
-
-/// Maintenance as a check of the registration itself: one that is enabled afterwards would be dropped by
-/// `replace-existing-checks`, and the instance would be in service until it is enabled again. Nobody ever passes it.
-fn maintenance_check(id: &str, health: &HealthReport) -> wire::RegisterCheck {
-    wire::RegisterCheck {
-        check_id: format!("{SERVICE_MAINTENANCE}{id}"),
-        name: "Service Maintenance Mode".to_owned(),
-        ttl: Some("1h".to_owned()),
-        status: Some("critical"),
-        notes: health.output.clone(),
-        ..wire::RegisterCheck::default()
-    }
-}
-
-fn agent_run(id: &str, check: &Check, starts: Status) -> Result<wire::RegisterCheck> {
-    if check.name.contains(':') {
-        return Err(invalid("check", &check.name).with_hint("give the check a name without `:`"));
-    }
-    let mut wire = wire::RegisterCheck {
-        check_id: agent_check(id, &check.name),
-        name: check.name.clone(),
-        interval: Some(go(check.interval)),
-        timeout: Some(go(check.timeout)),
-        status: Some(status_text(starts)),
-        deregister_critical_service_after: check
-            .deregister_after
-            .map(|after| go(after.max(MIN_DEREGISTER_AFTER))),
-        ..wire::RegisterCheck::default()
-    };
-    match &check.kind {
-        CheckKind::Http { url } => wire.http = Some(url.clone()),
-        CheckKind::Tcp { address } => wire.tcp = Some(address.clone()),
-        _ => {
-            return Err(error::error(
-                ErrorKind::Unsupported,
-                "this kind of check cannot be run by the agent",
-            )
-            .with_context("check", check.name.clone()));
-        }
-    }
-    Ok(wire)
 }
 
 /// C-35: what Consul takes as metadata.
@@ -362,7 +305,7 @@ pub(crate) fn check_meta(meta: &BTreeMap<String, String>) -> Result<()> {
     Ok(())
 }
 
-fn invalid(field: &'static str, value: &str) -> discovery_core::Error {
+pub(crate) fn invalid(field: &'static str, value: &str) -> discovery_core::Error {
     error::error(ErrorKind::InvalidInput, "Consul does not take this registration")
         .with_context(field, format!("{value:?}"))
 }

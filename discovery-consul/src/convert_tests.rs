@@ -2,6 +2,7 @@ use reqwest::header::HeaderValue;
 use serde_json::json;
 
 use super::*;
+use crate::decode::Decoder;
 
 /// Recorded from the oldest and the newest server: one instance in maintenance with a named port, one plain.
 const HEALTH: [(&str, &str); 2] = [
@@ -40,8 +41,7 @@ fn of_checks(checks: &serde_json::Value) -> Instance {
 #[test]
 fn recorded_answers_of_both_servers_become_instances() {
     for (version, text) in HEALTH {
-        let entries: Vec<wire::ServiceEntry> = serde_json::from_str(text).unwrap();
-        let all = instances(entries, true, false);
+        let all = Decoder::new(true).read(&text.into(), false).unwrap();
         let [first, second] = &all[..] else {
             panic!("{version}: {all:?}");
         };
@@ -95,8 +95,7 @@ fn null_missing_and_unknown_fields_are_harmless() {
         r#"[{"Node":null,"Service":{"ID":"a","Service":"web","Tags":null,"Meta":null,"Port":null,"Weights":null},"Checks":null}]"#,
         r#"[{"Service":{"ID":"a","Service":"web","Surprise":[1,{"x":2}]},"New":true}]"#,
     ] {
-        let entries: Vec<wire::ServiceEntry> = serde_json::from_str(text).unwrap();
-        let all = instances(entries, false, false);
+        let all = Decoder::new(false).read(&text.into(), false).unwrap();
         assert_eq!((all.len(), all[0].port, all[0].status), (1, 0, Status::Passing));
     }
     assert_eq!(
@@ -178,18 +177,6 @@ fn c_12_stale_answers_are_good_up_to_a_bound() {
     assert_eq!(old.evidence(&config), Evidence::Authoritative);
 }
 
-#[test]
-fn c_19_order_is_kept_where_the_server_sorts() {
-    let entries = || {
-        ["b", "a"]
-            .map(|id| entry_of(&json!({ "ID": id, "Service": "web" }), &json!([])))
-            .to_vec()
-    };
-    let ids = |all: Vec<Arc<Instance>>| all.iter().map(|i| i.key.id.to_string()).collect::<Vec<_>>();
-    assert_eq!(ids(instances(entries(), false, true)), ["b", "a"]);
-    assert_eq!(ids(instances(entries(), false, false)), ["a", "b"]);
-}
-
 /// H-7 is the node's `serfHealth`.
 #[test]
 fn c_37_h_7_any_critical_check_of_service_or_node_counts() {
@@ -249,43 +236,6 @@ fn wire_of(registration: &Registration) -> serde_json::Value {
     serde_json::to_value(body).unwrap()
 }
 
-#[test]
-fn c_24_c_26_c_27_checks_have_explicit_ids_and_a_status() {
-    let registration = base().check(Check::tcp("10.0.0.5:8080")).build().unwrap();
-    let body = wire_of(&registration);
-    assert_eq!(
-        body["Checks"],
-        json!([
-            { "CheckID": "web-1:ttl", "Name": "heartbeat", "TTL": "30000ms", "Status": "passing",
-              "DeregisterCriticalServiceAfter": "600000ms" },
-            { "CheckID": "web-1:check-tcp", "Name": "tcp", "TCP": "10.0.0.5:8080", "Interval": "10000ms",
-              "Timeout": "5000ms", "Status": "passing" },
-        ])
-    );
-    // Two instances of an agent never share a check, whatever their ids and the names of their checks.
-    assert_ne!(ttl_check("a:check-b"), agent_check("a", "b"));
-    let odd = base()
-        .check(Check::tcp("10.0.0.5:8080").named("b:ttl"))
-        .build()
-        .unwrap();
-    let error = super::registration(&odd, None, &ConsulConfig::default()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
-}
-
-#[test]
-fn c_31_a_minute_is_the_least_before_deregistration() {
-    let mut config = ConsulConfig::default();
-    config.health_checks.deregister_after = Duration::from_secs(30);
-    let registration = base().build().unwrap();
-    let after = |config: &ConsulConfig| {
-        let body = super::registration(&registration, Some(Duration::from_secs(30)), config).unwrap();
-        body.checks[0].deregister_critical_service_after.clone()
-    };
-    assert_eq!(after(&config).as_deref(), Some("60000ms"));
-    config.health_checks.deregister_after = Duration::ZERO;
-    assert_eq!(after(&config), None);
-}
-
 /// What 1.8 does not know is never sent.
 #[test]
 fn c_32_only_fields_of_1_8_are_sent() {
@@ -341,18 +291,6 @@ fn c_35_what_consul_would_refuse_is_refused_at_once() {
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.hint().is_some());
     }
-}
-
-#[test]
-fn draining_is_part_of_the_registration() {
-    let mut registration = base().build().unwrap();
-    registration.health = HealthReport::default().with_draining(true).with_output("upgrade");
-    let checks = &wire_of(&registration)["Checks"];
-    assert_eq!(checks[1]["CheckID"], "_service_maintenance:web-1");
-    assert_eq!(
-        (&checks[1]["Status"], &checks[1]["Notes"]),
-        (&json!("critical"), &json!("upgrade"))
-    );
 }
 
 #[test]

@@ -16,10 +16,10 @@ const REMOTE: Duration = Duration::from_secs(30);
 const PERMANENT: &[&str] = &[
     "Failed to create boolean expression evaluator",
     "strconv.ParseUint",
-    "Scripts are disabled",
     "Check is not valid",
     "Invalid check",
     "Invalid service",
+    "invalid key name",
 ];
 /// Texts by which agents of several versions say that they do not know a service or check.
 const UNKNOWN: &[&str] = &[
@@ -84,6 +84,14 @@ pub(crate) fn of_status(status: u16, text: &str, retry_after: Option<Duration>) 
             "the datacenter cannot be reached from here",
         )
         .with_retry(Retry::Transient { after: Some(REMOTE) }),
+        500 if has(&["Scripts are disabled"]) => error(
+            ErrorKind::Unsupported,
+            "the agent runs no scripts that it is given over HTTP",
+        )
+        .with_hint(
+            "set `enable_script_checks = true` in the agent's configuration (`enable_local_script_checks` is for its own \
+             files only), under access control; or give an HTTP, TCP or gRPC check",
+        ),
         500 if has(PERMANENT) => error(ErrorKind::InvalidInput, "the server refuses the request"),
         500 if has(&["ACL not found", "Permission denied"]) => refused("the token lacks a right"),
         500..=599 => transient(error(ErrorKind::Unavailable, "the server cannot serve now")),
@@ -211,7 +219,11 @@ mod tests {
                 "Failed to create boolean expression evaluator: x",
                 InvalidInput,
             ),
-            (500, "Scripts are disabled on this agent", InvalidInput),
+            (
+                500,
+                "Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true",
+                Unsupported,
+            ),
             (500, "rpc error making call: Permission denied", PermissionDenied),
             (
                 503,

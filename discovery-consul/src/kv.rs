@@ -40,8 +40,8 @@ fn check(key: &str) -> Result<()> {
         "has an empty or relative segment"
     } else if key.starts_with('/') {
         "starts with `/`"
-    } else if key.trim_start() != key {
-        "starts with white space"
+    } else if key.trim() != key {
+        "starts or ends with white space"
     } else if key.chars().any(char::is_control) {
         "contains a control character"
     } else {

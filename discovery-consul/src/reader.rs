@@ -17,7 +17,8 @@ use crate::{
     agent::Agent,
     client::{Answer, Call, Client, segment},
     convert::{self, Meta},
-    error, wire,
+    decode::Decoder,
+    error,
 };
 
 /// How many services are read at a time when all are.
@@ -99,13 +100,11 @@ impl Reader {
         answer: &Answer,
         meta: &Meta,
         name: &ServiceName,
-        query: &Query,
+        scope: &Scope,
+        decoder: &mut Decoder,
     ) -> Result<(Vec<Arc<Instance>>, Evidence)> {
-        let entries: Vec<wire::ServiceEntry> = answer
-            .json::<Option<Vec<_>>>("the instances of a service")?
-            .unwrap_or_default();
-        let instances = convert::instances(entries, query.with_checks, self.keeps_order());
-        let scope = format!("{:?} {name}", query.scope);
+        let instances = decoder.read(&answer.body, self.keeps_order())?;
+        let scope = format!("{scope:?} {name}");
         let evidence = self.judge(meta, instances.is_empty(), &scope).await;
         Ok((instances, evidence))
     }
@@ -154,8 +153,15 @@ impl Reader {
             .send(&self.service_call(name, &query.scope))
             .await?
             .ok()?;
-        self.instances_in(&answer, &Meta::of(&answer.headers), name, query)
-            .await
+        let mut decoder = Decoder::new(query.with_checks);
+        self.instances_in(
+            &answer,
+            &Meta::of(&answer.headers),
+            name,
+            &query.scope,
+            &mut decoder,
+        )
+        .await
     }
 
     /// The services of a scope, and what speaks against the list.

@@ -10,9 +10,8 @@ use async_trait::async_trait;
 use discovery_core::{
     BackendInfo, BackendStatus, Capabilities, Error, ErrorKind, HealthReport, Instance, InstanceKey, Lease,
     LeaseGroup, LeaseMode, MetaChange, Query, Registration, Renewal, Result, Scope, ServiceRegistry,
-    ServiceSummary, Snapshot, Status, Target, WatchMode,
+    ServiceSummary, Snapshot, Status, WatchMode,
 };
-use serde_json::{Map, Value};
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout},
@@ -20,52 +19,40 @@ use tokio::{
 use tracing::warn;
 
 use crate::{
+    checks::{self, MIN_DEREGISTER_AFTER},
     client::{Call, DEADLINE, segment},
-    convert::{self, MIN_DEREGISTER_AFTER},
+    convert,
+    edits::{Own, name_of, not_found, not_ours, scope_of},
     error,
     reader::Reader,
+    signed::Signed,
     wire,
 };
 
 /// How long an operation of several requests may take; one of them may wait 7 s for a leader.
 const OPERATION: Duration = Duration::from_secs(12);
 
-/// The fields of a service that can be written back as they were read.
-const KEPT: &[&str] = &[
-    "Kind",
-    "ID",
-    "Tags",
-    "Meta",
-    "Port",
-    "Ports",
-    "Address",
-    "SocketPath",
-    "TaggedAddresses",
-    "Weights",
-    "EnableTagOverride",
-    "Proxy",
-    "Connect",
-    "Locality",
-];
-
 /// What was last asked for an id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Asked {
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
     /// Maintenance mode; somebody else's is left alone.
-    draining: bool,
+    pub(crate) draining: bool,
     /// The status its registration starts with, where checks that the agent runs decide afterwards: heartbeats that
     /// carry it on say no more than that the owner lives. A report ends this.
-    starts: Option<Status>,
+    pub(crate) starts: Option<Status>,
+    /// The tags of its registration.
+    tags: Vec<String>,
 }
 
 /// The registry behind one agent. Everything that writes goes to that agent and concerns its own services only.
 #[derive(Debug)]
 pub(crate) struct ConsulRegistry {
-    reader: Reader,
+    pub(crate) reader: Reader,
     /// What was last asked for, by id.
     asked: Mutex<HashMap<String, Asked>>,
+    signed: Signed,
     /// Metadata is read, changed and written by one at a time.
-    editing: Semaphore,
+    pub(crate) editing: Semaphore,
 }
 
 impl ConsulRegistry {
@@ -73,6 +60,7 @@ impl ConsulRegistry {
         Self {
             reader,
             asked: Mutex::default(),
+            signed: Signed::default(),
             editing: Semaphore::new(1),
         }
     }
@@ -84,49 +72,7 @@ impl ConsulRegistry {
             .then(|| registration.ttl.unwrap_or(checks.interval * 3))
     }
 
-    /// The agent's own record of this id, as it sends it. Without the right to read it: nothing, and no error.
-    async fn own(&self, id: &str) -> Result<Own> {
-        let client = &self.reader.client;
-        let call = client.owned(Call::get(format!("/v1/agent/service/{}", segment(id))));
-        let answer = client.send(&call).await?;
-        match answer.ok() {
-            Ok(answer) => Ok(Own::Record(answer.json("a service of the agent")?)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Own::Absent),
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(Own::Hidden),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Refuses records of other agents: what this one is told about them would not last.
-    async fn owned(&self, key: &InstanceKey) -> Result<()> {
-        let Some(node) = &key.node else {
-            return Ok(());
-        };
-        let own = self.reader.agent.identity(Some(key.id.as_str())).await?.node;
-        match own {
-            Some(own) if own != *node => match self.foreign(key).await? {
-                Some(owner) => Err(not_ours(key, &owner)),
-                None => Err(not_found(key)),
-            },
-            _ => Ok(()),
-        }
-    }
-
-    /// The node whose agent owns a record that ours does not have, according to the catalogue.
-    async fn foreign(&self, key: &InstanceKey) -> Result<Option<String>> {
-        let own = self.reader.agent.identity(Some(key.id.as_str())).await?.node;
-        let instances = self.reader.service(&key.service, &scope_of(key)).await?.0;
-        Ok(instances
-            .iter()
-            .filter(|instance| {
-                instance.key.id == key.id && (key.node.is_none() || instance.key.node == key.node)
-            })
-            .filter_map(|instance| instance.key.node.clone())
-            .find(|node| own.as_ref() != Some(node))
-            .map(|node| node.to_string()))
-    }
-
-    async fn beat(&self, id: &str, health: &HealthReport) -> Result<()> {
+    pub(crate) async fn beat(&self, id: &str, health: &HealthReport) -> Result<()> {
         let starts = self.asked(id).and_then(|asked| asked.starts);
         let status = if starts == Some(health.status) {
             Status::Passing
@@ -137,40 +83,43 @@ impl ConsulRegistry {
             status: convert::status_text(status),
             output: &health.output,
         };
-        let check = convert::ttl_check(id);
+        let check = checks::ttl_check(id);
         let call = Call::heartbeat(format!("/v1/agent/check/update/{}", segment(&check))).json(&body)?;
         let client = &self.reader.client;
         client.send(&client.owned(call)).await?.ok().map(drop)
     }
 
-    async fn drain(&self, id: &str, health: &HealthReport) -> Result<()> {
+    pub(crate) async fn drain(&self, id: &str, health: &HealthReport) -> Result<()> {
         let call = Call::put(format!("/v1/agent/service/maintenance/{}", segment(id)))
             .query("enable", health.draining.to_string())
             .query("reason", health.output.clone());
         let client = &self.reader.client;
         client.send(&client.owned(call)).await?.ok()?;
-        self.edit(id, |asked| asked.draining = health.draining);
+        // Nothing is remembered of what others registered.
+        if self.asked(id).is_some() {
+            self.edit(id, |asked| asked.draining = health.draining);
+        }
         Ok(())
     }
 
-    fn asked(&self, id: &str) -> Option<Asked> {
+    pub(crate) fn asked(&self, id: &str) -> Option<Asked> {
         let all = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(id).copied()
+        all.get(id).cloned()
     }
 
-    fn edit(&self, id: &str, change: impl FnOnce(&mut Asked)) {
+    pub(crate) fn edit(&self, id: &str, change: impl FnOnce(&mut Asked)) {
         let mut all = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let asked = all.entry(id.to_owned()).or_insert(Asked {
-            draining: false,
-            starts: None,
-        });
-        change(asked);
+        change(all.entry(id.to_owned()).or_default());
     }
 
     async fn do_register(&self, registration: &Registration) -> Result<Lease> {
         let (client, id) = (&self.reader.client, registration.id.as_str());
         let ttl = self.ttl(registration);
-        let body = convert::registration(registration, ttl, client.config())?;
+        let mut body = convert::registration(registration, ttl, client.config())?;
+        // C-36
+        if !convert::is_dns_label(registration.service.as_str()) {
+            warn!(service = %registration.service, "Consul's DNS does not show a service of this name");
+        }
         for after in registration
             .checks
             .iter()
@@ -181,23 +130,34 @@ impl ConsulRegistry {
             }
         }
         // An id is unique per agent: writing ours would silently replace the other service.
-        if let Own::Record(record) = self.own(id).await?
-            && name_of(&record) != registration.service.as_str()
-        {
-            return Err(
-                error::error(ErrorKind::Conflict, "another service of this agent has this id")
-                    .with_context("id", id)
-                    .with_context("service", name_of(&record).to_owned())
-                    .with_hint("give the registration another id"),
-            );
+        if let Own::Record(record) = self.own(id).await? {
+            if name_of(&record) != registration.service.as_str() {
+                return Err(
+                    error::error(ErrorKind::Conflict, "another service of this agent has this id")
+                        .with_context("id", id)
+                        .with_context("service", name_of(&record).to_owned())
+                        .with_hint("give the registration another id"),
+                );
+            }
+            let unchanged = self
+                .asked(id)
+                .is_some_and(|asked| asked.tags == registration.tags);
+            if body.enable_tag_override && unchanged {
+                body.tags = self
+                    .overridden(&registration.service, &registration.id, &record)
+                    .await;
+            }
         }
         let call = Call::put("/v1/agent/service/register".to_owned())
             .query("replace-existing-checks", "true")
             .json(&body)?;
+        let token = client.token()?;
         client.send(&client.owned(call)).await?.ok()?;
+        self.signed.note(id, token);
         let (known, health) = (self.asked(id), &registration.health);
         self.edit(id, |asked| {
             asked.draining = health.draining;
+            asked.tags.clone_from(&registration.tags);
             // One that has reported since it was first registered keeps its say.
             if registration.checks.is_empty() {
                 asked.starts = None;
@@ -245,48 +205,13 @@ impl ConsulRegistry {
             // C-22
             _ => {}
         }
+        self.signed.forget(id);
         let mut all = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         all.remove(id);
         Ok(())
     }
 
-    async fn do_update_meta(&self, key: &InstanceKey, change: &MetaChange) -> Result<()> {
-        self.owned(key).await?;
-        let client = &self.reader.client;
-        let _turn = self.editing.acquire().await;
-        let record = match self.own(key.id.as_str()).await? {
-            Own::Record(record) if name_of(&record) == key.service.as_str() => record,
-            Own::Hidden => {
-                return Err(
-                    error::error(ErrorKind::PermissionDenied, "the token cannot read the record")
-                        .with_hint("grant the token `service:read` for it"),
-                );
-            }
-            _ => return Err(not_found(key)),
-        };
-        let name = name_of(&record).to_owned();
-        let mut body: Map<String, Value> = record
-            .into_iter()
-            .filter(|(field, value)| KEPT.contains(&field.as_str()) && !value.is_null())
-            .collect();
-        let meta = body.remove("Meta").unwrap_or_default();
-        let mut meta = serde_json::from_value(meta).unwrap_or_default();
-        change.apply(&mut meta);
-        convert::check_meta(&meta)?;
-        body.insert("Name".to_owned(), name.into());
-        body.insert(
-            "Meta".to_owned(),
-            meta.into_iter()
-                .map(|(k, v)| (k, Value::from(v)))
-                .collect::<Map<_, _>>()
-                .into(),
-        );
-        // C-26: without checks and without replacing them, those there stay as they are.
-        let call = Call::put("/v1/agent/service/register".to_owned()).json(&body)?;
-        client.send(&client.owned(call)).await?.ok().map(drop)
-    }
-
-    async fn do_instance(&self, key: &InstanceKey) -> Result<Option<Instance>> {
+    pub(crate) async fn do_instance(&self, key: &InstanceKey) -> Result<Option<Instance>> {
         let id = key.id.as_str();
         let identity = self.reader.agent.identity(Some(id)).await?;
         if matches!((&key.node, &identity.node), (Some(theirs), Some(own)) if theirs != own) {
@@ -314,40 +239,6 @@ impl ConsulRegistry {
         };
         Ok(Some(convert::instance(entry, true)))
     }
-}
-
-/// What the agent has under an id.
-enum Own {
-    Record(Map<String, Value>),
-    Absent,
-    Hidden,
-}
-
-fn name_of(record: &Map<String, Value>) -> &str {
-    record.get("Service").and_then(Value::as_str).unwrap_or_default()
-}
-
-fn scope_of(key: &InstanceKey) -> Query {
-    let mut query = Query::new(Target::Service(key.service.clone())).with_checks();
-    query.scope.datacenter.clone_from(&key.datacenter);
-    query.scope.namespace.clone_from(&key.namespace);
-    query
-}
-
-fn not_found(key: &InstanceKey) -> Error {
-    error::error(ErrorKind::NotFound, "no such record")
-        .with_context("key", key.to_string())
-        .with_hint("register again")
-}
-
-fn not_ours(key: &InstanceKey, owner: &str) -> Error {
-    error::error(
-        ErrorKind::InvalidInput,
-        "the record belongs to the agent of another node",
-    )
-    .with_context("key", key.to_string())
-    .with_context("owner", owner)
-    .with_hint(format!("ask the agent of node {owner}"))
 }
 
 async fn within<T>(operation: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
@@ -405,6 +296,14 @@ impl ServiceRegistry for ConsulRegistry {
                 if id != group.as_str() {
                     return Err(not_found(key));
                 }
+                // C-41: the agent goes on under the token of the registration.
+                if self.signed.differs(id, self.reader.client.token()?.as_ref()) {
+                    return Err(
+                        error::error(ErrorKind::NotFound, "it was registered under another token")
+                            .with_context("key", key.to_string())
+                            .with_hint("register again"),
+                    );
+                }
                 self.beat(id, health).await.inspect_err(|error| {
                     if error.kind() == ErrorKind::NotFound {
                         self.reader.agent.forget();
@@ -435,15 +334,7 @@ impl ServiceRegistry for ConsulRegistry {
     async fn report_health(&self, key: &InstanceKey, report: &HealthReport) -> Result<()> {
         within("report_health", async {
             self.reports()?;
-            self.owned(key).await?;
-            let id = key.id.as_str();
-            let known = self.asked(id);
-            self.edit(id, |asked| asked.starts = None);
-            self.beat(id, report).await?;
-            if known.map(|known| known.draining) != Some(report.draining) {
-                self.drain(id, report).await?;
-            }
-            Ok(())
+            self.do_report_health(key, report).await
         })
         .await
     }

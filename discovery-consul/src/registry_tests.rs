@@ -1,6 +1,6 @@
 use discovery_core::{Backend, Evidence, InstanceId, ServiceName, Suspicion};
 use discovery_testkit::proxy::http::{HttpProxy, Rule};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::testing::{WEB, agent_self, instances, scripted, scripted_with, web};
@@ -374,4 +374,96 @@ async fn scope_and_settings_become_parameters() {
     assert_eq!(get("filter").as_deref(), Some("Service.Meta.team == \"a b\""));
     assert_eq!(get("node-meta").as_deref(), Some("rack:r1"));
     assert!(get("stale").is_some() && get("consistent").is_none());
+}
+
+/// C-21, C-26: another program's record, at this agent.
+#[tokio::test]
+async fn c_26_the_health_of_somebody_elses_record_is_shown_without_touching_its_checks() {
+    let (server, backend) = scripted();
+    agent_self(&server, "1.8.7");
+    server.rule(Rule::any(UPDATE).reply(404, "Unknown check ID \"web-1:ttl\""));
+    server.rule(Rule::any(MAINTENANCE).reply(200, ""));
+    let health = json!({ "AggregatedStatus": "warning", "Service": { "ID": "web-1", "Service": "web", "Port": 1 },
+        "Checks": [{ "CheckID": "theirs", "Status": "warning", "Node": "n1" }] });
+    server.rule(Rule::get("/v1/agent/health/service/id/web-1").reply(429, health.to_string()));
+    let report = async |status| {
+        let report = HealthReport::new(status).with_draining(true);
+        backend.registry.report_health(&key(), &report).await
+    };
+
+    let error = report(Status::Passing).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(
+        error.context().any(|pair| pair == ("status", "warning")),
+        "{error}"
+    );
+    assert!(server.requests_matching(MAINTENANCE).is_empty());
+
+    report(Status::Warning).await.unwrap();
+    let request = server.requests_matching(MAINTENANCE).pop().unwrap();
+    assert_eq!(request.query("enable").as_deref(), Some("true"));
+    assert!(server.requests_matching(REGISTER).is_empty());
+}
+
+/// C-21: a key without a node is looked up in the catalogue.
+#[tokio::test]
+async fn c_21_changing_a_record_that_is_elsewhere_names_its_agent() {
+    let (server, backend) = scripted();
+    agent_self(&server, "1.22.0");
+    let mut found = instances(&["web-1"]);
+    found[0]["Node"]["Node"] = "n2".into();
+    server.rule(Rule::get(WEB).reply(200, found.to_string()));
+    server.rule(Rule::get(OWN).reply(404, "unknown service ID: web-1"));
+    server.rule(Rule::get("/v1/agent/health/service/id/web-1").reply(404, "ServiceId web-1 not found"));
+    server.rule(Rule::any(UPDATE).reply(404, "Unknown check ID \"web-1:ttl\""));
+    let registry = &backend.registry;
+    for error in [
+        registry
+            .update_meta(&key(), &MetaChange::new().set("k", "v"))
+            .await
+            .unwrap_err(),
+        registry
+            .report_health(&key(), &HealthReport::default())
+            .await
+            .unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+        assert!(error.context().any(|pair| pair == ("owner", "n2")), "{error}");
+    }
+    assert!(server.requests_matching(REGISTER).is_empty());
+    server.clear_rules();
+    agent_self(&server, "1.22.0");
+    server.rule(web(Rule::get(WEB), 1, &[]));
+    server.rule(Rule::get(OWN).reply(404, "unknown service ID: web-1"));
+    let error = registry
+        .update_meta(&key(), &MetaChange::new().set("k", "v"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+/// H-2
+#[tokio::test]
+async fn h_2_a_script_on_an_agent_that_runs_none_says_what_to_set() {
+    let (server, backend) = scripted();
+    agent_self(&server, "1.22.0");
+    server.rule(Rule::any(REGISTER).reply(
+        500,
+        "Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true",
+    ));
+    let scripted = registration()
+        .check(discovery_core::Check::script(["true"]))
+        .build()
+        .unwrap();
+    let error = backend.registry.register(&scripted).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.is_retryable()),
+        (ErrorKind::Unsupported, false)
+    );
+    assert!(
+        error
+            .hint()
+            .is_some_and(|hint| hint.contains("enable_script_checks = true")),
+        "{error:?}"
+    );
 }

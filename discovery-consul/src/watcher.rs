@@ -14,6 +14,7 @@ use futures::{
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
+    decode::Decoder,
     poll::{Poll, Polled},
     reader::Reader,
 };
@@ -142,17 +143,19 @@ fn difference(
     before: &[Arc<Instance>],
     now: &[Arc<Instance>],
 ) -> (Vec<Arc<Instance>>, Vec<discovery_core::InstanceKey>) {
-    let find = |all: &[Arc<Instance>], key| all.binary_search_by(|other| other.key.cmp(key)).ok();
-    let upserts = now
-        .iter()
-        .filter(|instance| find(before, &instance.key).is_none_or(|i| before[i] != **instance))
-        .cloned()
-        .collect();
-    let removals = before
-        .iter()
-        .filter(|instance| find(now, &instance.key).is_none())
-        .map(|instance| instance.key.clone())
-        .collect();
+    let (mut upserts, mut removals) = (Vec::new(), Vec::new());
+    let mut rest = before.iter().peekable();
+    for instance in now {
+        while let Some(gone) = rest.next_if(|old| old.key < instance.key) {
+            removals.push(gone.key.clone());
+        }
+        // One that is the same as before is the same pointer mostly, which is looked at first.
+        let old = rest.next_if(|old| old.key == instance.key);
+        if old != Some(instance) {
+            upserts.push(instance.clone());
+        }
+    }
+    removals.extend(rest.map(|gone| gone.key.clone()));
     (upserts, removals)
 }
 
@@ -163,12 +166,14 @@ struct ServiceWatch {
     name: ServiceName,
     query: Query,
     poll: Poll,
+    decoder: Decoder,
 }
 
 impl ServiceWatch {
     fn new(reader: Reader, name: ServiceName, query: Query, since: u64) -> Self {
         Self {
             poll: Poll::new(&reader.client, since, false),
+            decoder: Decoder::new(query.with_checks),
             reader,
             name,
             query,
@@ -181,7 +186,7 @@ impl Feed for ServiceWatch {
         let (reader, name, scope) = (&self.reader, &self.name, &self.query.scope);
         let polled = self.poll.next(|| reader.service_call(name, scope)).await?;
         let (instances, evidence) = reader
-            .instances_in(&polled.answer, &polled.meta, name, &self.query)
+            .instances_in(&polled.answer, &polled.meta, name, scope, &mut self.decoder)
             .await?;
         Ok(Seen {
             instances: Some(instances),

@@ -241,6 +241,36 @@ async fn c_40_a_token_that_became_invalid_ends_the_watch_and_shows_nothing() {
     assert!(!format!("{error:?} {error:#}").contains("s3ntinel"), "{error:?}");
 }
 
+#[tokio::test]
+async fn c_11_what_the_streaming_backend_repeats_is_read_again() {
+    let (server, backend) = scripted();
+    let repeats = Rule::get(WEB).when(|request| request.query("index").is_some());
+    server.rule(
+        web(repeats, 7, &["web-1"])
+            .set_header("x-consul-query-backend", "streaming")
+            .set_header("x-consul-knownleader", "false"),
+    );
+    // Its own index is another, and moves nothing.
+    server.rule(web(Rule::get(WEB), 7, &["web-1"]).times(1));
+    server.rule(web(Rule::get(WEB), 5, &["web-1"]).times(1));
+    server.rule(Rule::get(WEB).reply(500, "No cluster leader"));
+    let mut stream = watch(&backend, None);
+    assert_eq!(ids(&next(&mut stream).await.unwrap().change), ["web-1"]);
+    let event = next(&mut stream).await.unwrap();
+    assert_eq!(
+        (event.change, event.evidence),
+        (Change::Confirmed, Evidence::Authoritative)
+    );
+    let error = next(&mut stream).await.unwrap_err();
+    assert_eq!(
+        error.kind(),
+        ErrorKind::Unavailable,
+        "a copy without leader confirms nothing"
+    );
+    let index = || Some("7".to_owned());
+    assert_eq!(asked(&server), [None, index(), None, index(), None]);
+}
+
 /// C-18: dropping a watch closes its connection, which is never used again.
 #[tokio::test]
 async fn c_18_a_dropped_watch_closes_its_connection() {

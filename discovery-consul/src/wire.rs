@@ -1,8 +1,11 @@
 //! What Consul sends and takes, as it is on the wire; unknown fields are ignored, `null` is as good as missing.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap, fmt, marker::PhantomData};
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error, MapAccess, Visitor},
+};
 
 /// `null` for "nothing", as Go writes empty lists and maps.
 fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
@@ -13,61 +16,120 @@ where
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// One element of `/v1/health/service/{name}`.
+/// A text of an answer that is kept for a moment: its own bytes, where no character in it is escaped.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Text<'a>(Cow<'a, str>);
+
+impl AsRef<str> for Text<'_> {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<Text<'_>> for String {
+    fn from(text: Text<'_>) -> Self {
+        text.0.into_owned()
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Borrow;
+        impl<'de> Visitor<'de> for Borrow {
+            type Value = Text<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Borrow)
+    }
+}
+
+/// The pairs of a map, in the server's order.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pairs<T>(pub(crate) Vec<(T, T)>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Pairs<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct All<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for All<T> {
+            type Value = Pairs<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of strings")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut all = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    all.push(pair);
+                }
+                Ok(Pairs(all))
+            }
+        }
+        deserializer.deserialize_map(All(PhantomData))
+    }
+}
+
+/// One element of `/v1/health/service/{name}`; its texts are owned, or [`Text`]s of the answer.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-pub(crate) struct ServiceEntry {
+#[serde(default, rename_all = "PascalCase", bound = "T: Default + Deserialize<'de>")]
+pub(crate) struct ServiceEntry<T = String> {
     #[serde(deserialize_with = "nullable")]
-    pub(crate) node: Node,
+    pub(crate) node: Node<T>,
     #[serde(deserialize_with = "nullable")]
-    pub(crate) service: Service,
+    pub(crate) service: Service<T>,
     #[serde(deserialize_with = "nullable")]
-    pub(crate) checks: Vec<Check>,
+    pub(crate) checks: Vec<Check<T>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-pub(crate) struct Node {
+#[serde(default, rename_all = "PascalCase", bound = "T: Default + Deserialize<'de>")]
+pub(crate) struct Node<T = String> {
     #[serde(rename = "Node", deserialize_with = "nullable")]
-    pub(crate) name: String,
+    pub(crate) name: T,
     #[serde(deserialize_with = "nullable")]
-    pub(crate) address: String,
+    pub(crate) address: T,
     #[serde(deserialize_with = "nullable")]
-    pub(crate) datacenter: String,
+    pub(crate) datacenter: T,
 }
 
 /// A service, as the catalogue and as an agent show it.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-pub(crate) struct Service {
+#[serde(default, rename_all = "PascalCase", bound = "T: Default + Deserialize<'de>")]
+pub(crate) struct Service<T = String> {
     #[serde(rename = "ID", deserialize_with = "nullable")]
-    pub(crate) id: String,
+    pub(crate) id: T,
     #[serde(rename = "Service", deserialize_with = "nullable")]
-    pub(crate) name: String,
+    pub(crate) name: T,
     #[serde(deserialize_with = "nullable")]
-    pub(crate) tags: Vec<String>,
+    pub(crate) tags: Vec<T>,
     #[serde(deserialize_with = "nullable")]
-    pub(crate) address: String,
+    pub(crate) address: T,
     #[serde(deserialize_with = "nullable")]
     pub(crate) port: i64,
     #[serde(deserialize_with = "nullable")]
-    pub(crate) ports: Vec<ServicePort>,
+    pub(crate) ports: Vec<ServicePort<T>>,
     #[serde(deserialize_with = "nullable")]
-    pub(crate) meta: BTreeMap<String, String>,
+    pub(crate) meta: Pairs<T>,
     pub(crate) weights: Option<Weights>,
     #[serde(deserialize_with = "nullable")]
-    pub(crate) namespace: String,
+    pub(crate) namespace: T,
     #[serde(deserialize_with = "nullable")]
-    pub(crate) datacenter: String,
-    pub(crate) locality: Option<Locality>,
+    pub(crate) datacenter: T,
+    pub(crate) locality: Option<Locality<T>>,
 }
 
 /// A named port, from 1.22 on.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-pub(crate) struct ServicePort {
+#[serde(default, rename_all = "PascalCase", bound = "T: Default + Deserialize<'de>")]
+pub(crate) struct ServicePort<T = String> {
     #[serde(deserialize_with = "nullable")]
-    pub(crate) name: String,
+    pub(crate) name: T,
     #[serde(deserialize_with = "nullable")]
     pub(crate) port: i64,
     #[serde(deserialize_with = "nullable")]
@@ -84,25 +146,25 @@ pub(crate) struct Weights {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-pub(crate) struct Locality {
+#[serde(default, rename_all = "PascalCase", bound = "T: Default + Deserialize<'de>")]
+pub(crate) struct Locality<T = String> {
     #[serde(deserialize_with = "nullable")]
-    pub(crate) zone: String,
+    pub(crate) zone: T,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-pub(crate) struct Check {
+#[serde(default, rename_all = "PascalCase", bound = "T: Default + Deserialize<'de>")]
+pub(crate) struct Check<T = String> {
     #[serde(deserialize_with = "nullable")]
-    pub(crate) node: String,
+    pub(crate) node: T,
     #[serde(rename = "CheckID", deserialize_with = "nullable")]
-    pub(crate) id: String,
+    pub(crate) id: T,
     #[serde(deserialize_with = "nullable")]
-    pub(crate) name: String,
+    pub(crate) name: T,
     #[serde(deserialize_with = "nullable")]
-    pub(crate) status: String,
+    pub(crate) status: T,
     #[serde(deserialize_with = "nullable")]
-    pub(crate) output: String,
+    pub(crate) output: T,
 }
 
 /// `/v1/agent/health/service/id/{id}`.
@@ -176,6 +238,12 @@ pub(crate) struct RegisterCheck {
     pub(crate) http: Option<String>,
     #[serde(rename = "TCP", skip_serializing_if = "Option::is_none")]
     pub(crate) tcp: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) args: Vec<String>,
+    #[serde(rename = "GRPC", skip_serializing_if = "Option::is_none")]
+    pub(crate) grpc: Option<String>,
+    #[serde(rename = "GRPCUseTLS", skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) grpc_use_tls: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) interval: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -221,6 +221,7 @@ impl Subject for Agent {
     }
 
     fn visible_within(&self) -> Duration {
-        Duration::from_secs(1)
+        // On a machine with more to do; a poll would take a minute.
+        Duration::from_secs(3)
     }
 }

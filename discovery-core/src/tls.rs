@@ -2,6 +2,8 @@
 //!
 //! Always with the `ring` provider, handed over explicitly: nothing depends on what else the host program links.
 
+mod reload;
+
 use std::{fmt, fs, io, path::Path, sync::Arc};
 
 use rustls::{
@@ -14,6 +16,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
 
+pub use self::reload::Reloader;
 use crate::{
     config::TlsConfig,
     error::{Error, ErrorKind, Result},

@@ -30,14 +30,21 @@ pub struct ClientBuilder {
 
 impl ClientBuilder {
     pub(crate) fn new(backend: Backend) -> Self {
+        let defaults = backend.defaults;
+        let mut resilience = ResilienceOptions::default();
+        match (defaults.cache_ttl, &mut resilience.cache) {
+            (Some(Duration::ZERO), cache) => *cache = None,
+            (Some(ttl), Some(cache)) => cache.ttl = ttl,
+            _ => {}
+        }
         Self {
             backend,
             strategy: Arc::new(RoundRobin),
             timeout: Duration::from_secs(5),
             max_stale: None,
             several_checks: true,
-            resilience: ResilienceOptions::default(),
-            registrar: RegistrarConfig::default(),
+            resilience,
+            registrar: RegistrarConfig::default().deregister_on_shutdown(!defaults.keep_on_shutdown),
             resolver: ResolverOptions::default(),
         }
     }
@@ -80,7 +87,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Whether shutting down withdraws what was registered; it does unless set.
+    /// Whether shutting down withdraws what was registered; it does unless set, here or for the backend.
     pub fn deregister_on_shutdown(mut self, withdraw: bool) -> Self {
         self.registrar.deregister_on_shutdown = withdraw;
         self
@@ -92,14 +99,15 @@ impl ClientBuilder {
         self
     }
 
-    /// Everything the `high_availability:` block says.
+    /// Everything the `high_availability:` block says. What it and the backend's block both have a say in, such as
+    /// withdrawing on shutdown, happens only where neither is against it.
     ///
     /// # Errors
     /// `ConfigInvalid` when it names a strategy that does not exist.
     pub fn high_availability(mut self, block: &HighAvailability) -> Result<Self> {
         self.strategy = strategy_named(&block.discovery.load_balancing)?;
         self.registrar.retry = block.retry_policy();
-        self.registrar.deregister_on_shutdown = block.service_registration.deregister_on_shutdown;
+        self.registrar.deregister_on_shutdown &= block.service_registration.deregister_on_shutdown;
         self.several_checks = block.health_checks.multiple_checks;
         if !block.discovery.cache_configuration {
             self.resilience.cache = None;
@@ -116,5 +124,48 @@ impl ClientBuilder {
     /// `ConfigInvalid` outside a tokio runtime, and for a `max_stale` shorter than the backend confirms its answers.
     pub fn build(self) -> Result<Client> {
         Client::assemble(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use discovery_core::{ClientDefaults, config::Loader, memory::MemoryStore};
+
+    use super::*;
+
+    fn builder(defaults: ClientDefaults) -> ClientBuilder {
+        Client::builder(MemoryStore::new().backend().with_defaults(defaults))
+    }
+
+    #[test]
+    fn a_backends_block_has_its_say_on_the_cache_and_on_withdrawing() {
+        let plain = builder(ClientDefaults::default());
+        assert!(plain.registrar.deregister_on_shutdown);
+        let ttl = |defaults| builder(defaults).resilience.cache.map(|cache| cache.ttl);
+        assert_eq!(ttl(ClientDefaults::default()), Some(Duration::from_secs(10)));
+        let minute = ClientDefaults::default().cache_ttl(Some(Duration::from_secs(60)));
+        assert_eq!(ttl(minute), Some(Duration::from_secs(60)));
+        assert_eq!(ttl(minute.cache_ttl(Some(Duration::ZERO))), None);
+    }
+
+    #[test]
+    fn either_block_keeps_registrations_and_the_program_decides() {
+        let keep = ClientDefaults::default().keep_on_shutdown(true);
+        let withdraws = HighAvailability::default();
+        let text = "high_availability: { service_registration: { deregister_on_shutdown: false } }";
+        let loaded = Loader::new(&[HighAvailability::BLOCK])
+            .yaml("ha.yaml", text)
+            .unwrap();
+        let keeps: HighAvailability = loaded.block("high_availability").unwrap();
+        for (defaults, block) in [(keep, &withdraws), (ClientDefaults::default(), &keeps)] {
+            let builder = builder(defaults).high_availability(block).unwrap();
+            assert!(!builder.registrar.deregister_on_shutdown);
+            assert!(
+                builder
+                    .deregister_on_shutdown(true)
+                    .registrar
+                    .deregister_on_shutdown
+            );
+        }
     }
 }

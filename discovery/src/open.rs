@@ -13,6 +13,7 @@ use discovery_core::{
     pick::strategy_named,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tracing::warn;
 
 use crate::{Client, ClientBuilder};
@@ -151,17 +152,7 @@ impl Client {
     /// # Errors
     /// As [`Self::from_uri`] and [`Self::from_config`]; `ConfigInvalid` when nothing names a backend.
     pub fn from_env() -> Result<Self> {
-        match env::var("DISCOVERY_URI") {
-            Ok(uri) if !uri.is_empty() => Self::from_uri(&uri),
-            _ => match default_paths(|name| env::var_os(name))
-                .into_iter()
-                .find(|path| path.is_file())
-            {
-                Some(path) => Self::from_config(path),
-                None => Err(Error::new(ErrorKind::ConfigInvalid, "nothing names a backend")
-                    .with_hint("set DISCOVERY_URI, for example to memory://, or write a discovery.yaml")),
-            },
-        }
+        builder_from_env()?.build()
     }
 }
 
@@ -202,6 +193,48 @@ pub fn builder_from_config(path: impl AsRef<Path>) -> Result<ClientBuilder> {
                 .with_hint("keep one of them"),
         ),
     }
+}
+
+/// As [`Client::from_env`], to be configured further.
+///
+/// # Errors
+/// As [`Client::from_env`].
+pub fn builder_from_env() -> Result<ClientBuilder> {
+    match env::var("DISCOVERY_URI") {
+        Ok(uri) if !uri.is_empty() => builder_from_uri(&uri),
+        _ => match default_paths(|name| env::var_os(name))
+            .into_iter()
+            .find(|path| path.is_file())
+        {
+            Some(path) => builder_from_config(path),
+            None => Err(Error::new(ErrorKind::ConfigInvalid, "nothing names a backend")
+                .with_hint("set DISCOVERY_URI, for example to memory://, or write a discovery.yaml")),
+        },
+    }
+}
+
+/// A client of `backend` (a name such as `consul`, or an alias) as code says, over the environment and the defaults, to be
+/// configured further.
+///
+/// `servers` are addresses with commas between them; where it is empty, the environment or the default says. `settings` are
+/// pairs of a dotted path and a value, such as `client.timeout` and `"2s"`; a path that starts with a dot lies within the
+/// backend's own block: `.authentication.token`.
+///
+/// # Errors
+/// As [`Client::from_uri`].
+pub fn builder_for<'a>(
+    backend: &str,
+    servers: &str,
+    settings: impl IntoIterator<Item = (&'a str, Value)>,
+) -> Result<ClientBuilder> {
+    let (mut loader, block) = loader().env(env::vars_os())?.servers(backend, servers)?;
+    for (path, value) in settings {
+        loader = match path.strip_prefix('.') {
+            Some(field) => loader.set(&format!("{block}.{field}"), value)?,
+            None => loader.set(path, value)?,
+        };
+    }
+    builder(&loader, block)
 }
 
 /// Every setting in force when this file is loaded, with where it came from; secrets are masked.

@@ -14,7 +14,7 @@ use std::{
 };
 
 use discovery::{
-    Check, Client, Error, ErrorKind, Query, Registration, Source,
+    Check, Client, Error, ErrorKind, Query, Registration, Source, builder_for,
     config::{HighAvailability, Loader},
     explain,
     memory::MemoryStore,
@@ -479,4 +479,29 @@ fn mistakes_in_the_environment_are_named() {
     assert!(
         in_environment(&[uri, ("DISCOVERY_TEST_TIER", "slow")], None).ends_with("client of memory (private)")
     );
+}
+
+#[tokio::test]
+async fn code_alone_names_backend_servers_and_settings() {
+    let client = builder_for(
+        "memory",
+        "by-code",
+        [("client.timeout", "2s".into()), (".ttl", "9s".into())],
+    )
+    .unwrap()
+    .build()
+    .unwrap();
+    assert_eq!(client.info().address, "by-code");
+
+    let failing: [(&str, &str, &str); 4] = [
+        ("consull", "", ""),
+        ("memory", "", ".tll"),
+        ("memory", "", "client.tiemout"),
+        ("etcd", "", ""),
+    ];
+    for (backend, servers, path) in failing {
+        let settings = (!path.is_empty()).then(|| (path, "1s".into()));
+        let error = builder_for(backend, servers, settings).unwrap_err();
+        assert!(error.hint().is_some(), "{error:?}");
+    }
 }

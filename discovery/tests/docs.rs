@@ -112,3 +112,39 @@ fn the_architecture_names_files_that_exist_and_tests_that_prove() {
         assert!(tests > 0, "{row}");
     }
 }
+
+/// Checks a page of rules: its table has each of `ids`, a letter and the last number, and each proof `path::name` is a
+/// test in the source, one of every rule with the id in its name.
+fn rules_are_proved(page: &str, ids: &[(char, usize)]) {
+    let text = fs::read_to_string(root().join(page)).unwrap();
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+        .map(|row| row.split(" | ").collect())
+        .skip(2)
+        .collect();
+    let wanted: Vec<String> = ids
+        .iter()
+        .flat_map(|(letter, last)| (1..=*last).map(move |n| format!("{letter}-{n}")))
+        .collect();
+    let found: Vec<_> = rows.iter().map(|row| row[0]).collect();
+    assert_eq!(found, wanted, "{page}");
+    for row in rows {
+        let id = row[0].to_lowercase().replace('-', "_") + "_";
+        let mut named = false;
+        for proof in quoted(row[2]) {
+            let (path, name) = proof.split_once("::").unwrap();
+            let code = fs::read_to_string(root().join(path)).unwrap_or_default();
+            // Cases of a test program without the usual harness have names of their own.
+            let exists = code.contains(&format!("fn {name}(")) || code.contains(&format!("(\"{name}\","));
+            assert!(exists, "{page}: no test {proof}");
+            named |= name.starts_with(&id) || name.contains(&format!("_{id}"));
+        }
+        assert!(named, "{page}: no test with {id} in its name: {row:?}");
+    }
+}
+
+#[test]
+fn every_rule_of_consul_is_proved() {
+    rules_are_proved("docs/reference/consul-rules.md", &[('C', 43), ('H', 7)]);
+}

@@ -154,6 +154,8 @@ pub struct Goal {
 pub struct Report {
     tables: Vec<Table>,
     goals: Vec<Goal>,
+    /// What could not run, and why.
+    not_run: Vec<(&'static str, String)>,
 }
 
 impl Report {
@@ -165,6 +167,16 @@ impl Report {
     /// Adds goals.
     pub fn goals(&mut self, goals: impl IntoIterator<Item = Goal>) {
         self.goals.extend(goals);
+    }
+
+    /// Notes that something could not run.
+    pub fn not_run(&mut self, what: &'static str, why: String) {
+        self.not_run.push((what, why));
+    }
+
+    /// Whether this was measured, as far as it was asked for.
+    pub fn has_run(&self, what: &str) -> bool {
+        self.not_run.iter().all(|(other, _)| *other != what)
     }
 
     /// One JSON line for each cell, then one for each goal.
@@ -229,6 +241,9 @@ impl Report {
                 "{:<8} {:<46} {value:>9} {of_minima:>9} <= {:<8.4} {verdict}",
                 goal.id, goal.what, goal.at_most
             );
+        }
+        for (what, why) in &self.not_run {
+            let _ = writeln!(text, "not run: {what} ({why})");
         }
         text
     }

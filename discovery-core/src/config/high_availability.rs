@@ -194,8 +194,10 @@ impl HighAvailability {
     pub fn check_timeout(&self, kind: &CheckKind) -> Duration {
         let timeouts = &self.health_checks.timeout_configuration;
         match kind {
-            CheckKind::Http { .. } => timeouts.http_checks,
+            // gRPC is HTTP.
+            CheckKind::Http { .. } | CheckKind::Grpc { .. } => timeouts.http_checks,
             CheckKind::Tcp { .. } => timeouts.tcp_checks,
+            CheckKind::Script { .. } => timeouts.script_checks,
         }
     }
 }
@@ -269,5 +271,7 @@ high_availability:
         };
         assert_eq!(block.check_timeout(&http), Duration::from_secs(5));
         assert_eq!(block.check_timeout(&tcp), Duration::from_secs(3));
+        let script = CheckKind::Script { args: Vec::new() };
+        assert_eq!(block.check_timeout(&script), Duration::from_secs(10));
     }
 }

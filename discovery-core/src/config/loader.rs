@@ -257,6 +257,30 @@ impl Loader {
         Ok(self)
     }
 
+    /// Asks for the block that `scheme` means, from the program, and sets its servers where `list` is not empty: with commas
+    /// between them, each in any form that the block's own field takes. Answers the name of the block.
+    ///
+    /// # Errors
+    /// As [`uri`](Self::uri).
+    pub fn servers(mut self, scheme: &str, list: &str) -> Result<(Self, &'static str)> {
+        let (block, form) = self.scheme(scheme)?;
+        let mut path = vec![block.to_owned()];
+        let servers = if list.is_empty() {
+            Node::empty(Origin::Code)
+        } else {
+            let field = form.endpoints.ok_or_else(|| {
+                Error::new(
+                    ErrorKind::ConfigInvalid,
+                    format!("{block}: there are no servers to name"),
+                )
+            })?;
+            path.extend(tree::split(field)?);
+            Node::new(Data::Loose(list.to_owned()), Origin::Code)
+        };
+        self.overrides.merge(servers.under(path));
+        Ok((self, block))
+    }
+
     /// Sets one field, or a whole part of the tree, from the program or its command line. Text becomes whatever type the
     /// field has.
     ///

@@ -194,3 +194,19 @@ fn bad_addresses_and_urls_are_refused_without_showing_a_password() {
     }
     assert!(HttpCheck::new("http://[::1]:8080/health").is_ok());
 }
+
+#[test]
+fn what_only_a_registry_can_look_at_is_refused_with_what_to_do() {
+    for check in [Check::script(["/bin/true"]), Check::grpc("127.0.0.1:80", false)] {
+        let error = check_for(&check).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(
+            error.context().any(|pair| pair == ("check", check.name.as_str())),
+            "{error}"
+        );
+        assert!(
+            error.hint().is_some_and(|hint| hint.contains("HTTP or TCP")),
+            "{error:?}"
+        );
+    }
+}

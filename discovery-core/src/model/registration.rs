@@ -2,97 +2,8 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
-use super::{HealthReport, InstanceId, NamedPort, ServiceName, Status, Weight};
+use super::{Check, HealthReport, InstanceId, NamedPort, ServiceName, Status, Weight};
 use crate::error::{Error, ErrorKind, Result};
-
-/// How a check looks at an instance.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CheckKind {
-    /// GET this `http://` URL: 2xx passes, 429 warns, anything else is critical (as Consul's agent has it).
-    Http {
-        /// The URL.
-        url: String,
-    },
-    /// Connect to this `host:port`.
-    Tcp {
-        /// The address.
-        address: String,
-    },
-}
-
-/// A check of an instance: what to look at and how often.
-///
-/// Run by the registry where it runs checks itself, else by the client that registered the instance.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Check {
-    /// Its name, unique within the registration.
-    pub name: String,
-    /// What to look at.
-    pub kind: CheckKind,
-    /// The time between two looks.
-    pub interval: Duration,
-    /// How long a look may take.
-    pub timeout: Duration,
-    /// Have the registry drop the registration when the check has been critical for so long, where it can.
-    pub deregister_after: Option<Duration>,
-}
-
-impl Check {
-    /// An HTTP check every 10 s with a timeout of 5 s.
-    pub fn http(url: impl Into<String>) -> Self {
-        Self::new("http", CheckKind::Http { url: url.into() })
-    }
-
-    /// A TCP check every 10 s with a timeout of 5 s.
-    pub fn tcp(address: impl Into<String>) -> Self {
-        Self::new(
-            "tcp",
-            CheckKind::Tcp {
-                address: address.into(),
-            },
-        )
-    }
-
-    fn new(name: &str, kind: CheckKind) -> Self {
-        Self {
-            name: name.to_owned(),
-            kind,
-            interval: Duration::from_secs(10),
-            timeout: Duration::from_secs(5),
-            deregister_after: None,
-        }
-    }
-
-    /// The same check under this name.
-    #[must_use]
-    pub fn named(mut self, name: impl Into<String>) -> Self {
-        self.name = name.into();
-        self
-    }
-
-    /// The same check every `interval`.
-    #[must_use]
-    pub fn every(mut self, interval: Duration) -> Self {
-        self.interval = interval;
-        self
-    }
-
-    /// The same check with this timeout.
-    #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// The same check, dropping the registration after so long critical.
-    #[must_use]
-    pub fn deregister_after(mut self, after: Duration) -> Self {
-        self.deregister_after = Some(after);
-        self
-    }
-}
 
 /// What a program wants a registry to show of it, validated.
 ///
@@ -236,7 +147,7 @@ impl RegistrationBuilder {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] naming the first thing wrong: the name, the id, the address (empty, with a scheme or
     /// port, or one nobody can connect to, such as `0.0.0.0`), port zero, a TTL under a second, a check with a repeated
-    /// name or with an interval or timeout of zero.
+    /// name, with an interval or timeout of zero, without a program to run, or with a gRPC target that is none.
     pub fn build(self) -> Result<Registration> {
         let service = ServiceName::new(&self.name)?;
         check_address(&self.address)?;
@@ -250,13 +161,7 @@ impl RegistrationBuilder {
             if check.name.is_empty() || self.checks[..i].iter().any(|other| other.name == check.name) {
                 return Err(invalid("check", &check.name, "a name of its own for every check"));
             }
-            if check.interval.is_zero() || check.timeout.is_zero() {
-                return Err(invalid(
-                    "check",
-                    &check.name,
-                    "an interval and a timeout above zero",
-                ));
-            }
+            check.validate()?;
         }
         let id = match &self.id {
             Some(id) => InstanceId::new(id)?,
@@ -278,7 +183,7 @@ impl RegistrationBuilder {
     }
 }
 
-fn invalid(field: &'static str, value: &str, want: &str) -> Error {
+pub(super) fn invalid(field: &'static str, value: &str, want: &str) -> Error {
     Error::new(ErrorKind::InvalidInput, "invalid registration")
         .with_context(field, format!("{value:?}"))
         .with_hint(format!("give {want}"))
@@ -385,9 +290,19 @@ mod tests {
                 .check(Check::tcp("127.0.0.1:81")),
             base().check(Check::tcp("127.0.0.1:80").every(Duration::ZERO)),
             base().id("a/b"),
+            base().check(Check::script(Vec::<String>::new())),
+            base().check(Check::script([" "])),
+            base().check(Check::grpc("http://127.0.0.1:80", false)),
+            base().check(Check::grpc("127.0.0.1", false)),
+            base().check(Check::grpc(":80/api", true)),
         ];
         for builder in bad {
             assert_eq!(builder.build().unwrap_err().kind(), ErrorKind::InvalidInput);
         }
+        let good = base()
+            .check(Check::script(["/bin/true", ""]))
+            .check(Check::grpc("127.0.0.1:80", false))
+            .check(Check::grpc("[::1]:80/api.v1.Api", true).named("api"));
+        assert_eq!(good.build().unwrap().checks.len(), 3);
     }
 }

@@ -4,8 +4,14 @@ use std::{collections::HashMap, fmt, sync::Arc};
 
 use smol_str::SmolStr;
 
-use super::{PickContext, Service, view::Prepared};
-use crate::{error::Result, model::Instance};
+use super::{
+    PickContext, Service,
+    view::{Prepared, State},
+};
+use crate::{
+    error::Result,
+    model::{Instance, Snapshot},
+};
 
 /// Picks from one service: one per thread, about a nanosecond a pick. Made by [`Service::reader`].
 ///
@@ -54,6 +60,31 @@ impl Reader {
     #[inline(never)]
     fn renew(&mut self) {
         self.now = self.service.view().load_full();
+    }
+
+    /// Whether the view shows something newer than what this reader last looked at.
+    #[inline]
+    pub fn is_outdated(&self) -> bool {
+        self.now.replaced()
+    }
+
+    /// Looks at the view again, and answers the snapshot whose instances [`Self::pick_index`] counts from now on.
+    ///
+    /// # Errors
+    /// `Unavailable` when nothing was ever seen or the view has expired, `Closed` after shutdown.
+    pub fn refresh(&mut self) -> Result<Snapshot> {
+        self.renew();
+        match self.now.state {
+            State::Ready => Ok(self.now.snapshot.clone()),
+            _ => Err(self.now.refusal()),
+        }
+    }
+
+    /// The place of the next instance in the snapshot last looked at, however old: for bindings, which keep objects of
+    /// their own beside the instances.
+    #[inline]
+    pub fn pick_index(&mut self) -> Option<usize> {
+        self.now.pick(&mut self.context)
     }
 
     /// The service it picks from.

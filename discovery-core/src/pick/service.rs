@@ -103,7 +103,10 @@ impl Service {
     }
 
     /// Like [`Self::acquire`], but another instance than those in `tried` while there is one.
-    pub(super) fn acquire_other(&self, tried: &[InstanceKey]) -> Result<Picked> {
+    ///
+    /// # Errors
+    /// As [`Self::acquire`].
+    pub fn acquire_other(&self, tried: &[InstanceKey]) -> Result<Picked> {
         let now = self.view.load();
         for _ in 0..now.endpoints.len().min(2 * tried.len() + 1) {
             let picked = self.acquire()?;

@@ -591,6 +591,33 @@ async fn issue_pingora_821_load_is_carried_over_and_in_flight_picks_outlive_remo
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reader_counts_by_the_snapshot_it_last_looked_at() {
+    let fake = Fake::new(0..3);
+    let tasks = TaskGroup::current().unwrap();
+    let backend = Backend::new(fake.clone(), fake.clone());
+    let resolver = Resolver::new(backend, tasks.clone(), ResolverOptions::default());
+    let api = service(&resolver, &api());
+    let mut reader = api.reader();
+    assert_eq!(reader.refresh().unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(reader.pick_index(), None);
+    api.ready().await.unwrap();
+    assert!(reader.is_outdated());
+    let before = reader.refresh().unwrap();
+    assert!(!reader.is_outdated());
+    fake.put(instance("more", 9));
+    settle().await;
+    assert!(reader.is_outdated());
+    let picks: Vec<_> = (0..6).filter_map(|_| reader.pick_index()).collect();
+    assert!(
+        picks.iter().all(|index| *index < before.instances.len()),
+        "{picks:?}"
+    );
+    assert_eq!(reader.refresh().unwrap().instances.len(), 4);
+    tasks.join(Duration::from_secs(1)).await.unwrap();
+    assert_eq!(reader.refresh().unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn shutdown_closes_views_and_ends_every_task() {
     let fake = Fake::new(0..1);
     let tasks = TaskGroup::current().unwrap();

@@ -1,12 +1,10 @@
 //! One upstream watch: folds what the registry says into a believed set, and tells the views.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+mod fold;
 
-use futures::{FutureExt, future::BoxFuture};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
@@ -21,11 +19,10 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Result},
     metrics,
-    model::{Cursor, Evidence, Freshness, Instance, InstanceKey, Query, Snapshot, Source, Suspicion, Target},
-    pick::Load,
+    model::{Cursor, Evidence, Freshness, Query, Snapshot, Source, Target},
     resilience::full_jitter,
-    spi::{Change, WatchEvent},
-    watch::{Guard, Recover, Recovered, Verdict},
+    spi::WatchEvent,
+    watch::{Guard, Recover, Recovered},
 };
 
 /// A registry that has not answered for so long after the start is stood in for by the snapshot on disk.
@@ -179,180 +176,6 @@ impl Upstream {
         }
     }
 
-    // === what the registry says ===
-
-    fn on_watch(&mut self, first: Recovered<WatchEvent>) {
-        let mut delta = Delta::default();
-        let mut confirmed = false;
-        let mut next = Some(first);
-        let before = self.link;
-        for _ in 0..COALESCE {
-            match next {
-                Some(Recovered::Event(event)) => confirmed |= self.fold(event, &mut delta),
-                Some(Recovered::Down { error, retry_in }) => {
-                    self.on_down(&error, retry_in);
-                    confirmed = false;
-                }
-                None => break,
-            }
-            next = self.watch.next().now_or_never();
-        }
-        if let Some(Recovered::Event(event)) = next {
-            confirmed |= self.fold(event, &mut delta);
-        }
-        self.settle(before, &delta, confirmed);
-    }
-
-    /// Takes an event into the believed set; answers whether it confirms that set.
-    fn fold(&mut self, event: WatchEvent, delta: &mut Delta) -> bool {
-        let sure = event.evidence == Evidence::Authoritative;
-        if event.cursor.is_some() {
-            self.cursor = event.cursor;
-        }
-        if !matches!(event.change, Change::Confirmed) {
-            // A read under way may be older than this.
-            self.read = None;
-        }
-        match event.change {
-            Change::Reset(instances) => {
-                let confirms = self.fold_answer(instances, event.evidence, delta);
-                self.link_up(event.evidence);
-                return confirms;
-            }
-            Change::Upsert(instances) => {
-                self.guard.shown(instances.iter().map(|instance| &instance.key));
-                self.upsert(instances, delta);
-            }
-            Change::Remove(keys) => {
-                if self.guard.removal(Instant::now(), &keys, event.evidence) == Verdict::Believe {
-                    self.remove(keys, delta);
-                }
-            }
-            Change::Confirmed => {}
-        }
-        self.link_up(event.evidence);
-        sure && self.guard.held().is_none()
-    }
-
-    /// Takes a complete answer; answers whether it confirms the believed set.
-    fn fold_answer(&mut self, instances: Vec<Arc<Instance>>, evidence: Evidence, delta: &mut Delta) -> bool {
-        if !self.seen
-            && instances.is_empty()
-            && let Some(error) = evidence.suspicion().and_then(no_first_answer)
-        {
-            self.refuse(&error);
-            return false;
-        }
-        let shown: BTreeSet<&InstanceKey> = instances.iter().map(|instance| &instance.key).collect();
-        let missing: BTreeSet<InstanceKey> = self
-            .members
-            .iter()
-            .map(|(instance, _)| &instance.key)
-            .filter(|key| !shown.contains(key))
-            .cloned()
-            .collect();
-        let gone: Vec<_> = missing.iter().cloned().collect();
-        let verdict = self
-            .guard
-            .answer(Instant::now(), self.members.len(), missing, evidence);
-        self.upsert(instances, delta);
-        if verdict == Verdict::Believe {
-            self.remove(gone, delta);
-        }
-        if !std::mem::replace(&mut self.seen, true) {
-            metrics::discovery_duration(self.backend, "watch", self.started.elapsed());
-        }
-        evidence == Evidence::Authoritative && verdict == Verdict::Believe
-    }
-
-    pub(super) fn upsert(&mut self, instances: Vec<Arc<Instance>>, delta: &mut Delta) {
-        for instance in instances {
-            let load = match self.members.get(&instance.key) {
-                Some((_, load)) => load.clone(),
-                None => Arc::<Load>::default(),
-            };
-            if self.members.upsert(&instance, &load) {
-                delta.push(Step::Upsert(instance, load));
-            }
-        }
-    }
-
-    fn remove(&mut self, keys: Vec<InstanceKey>, delta: &mut Delta) {
-        for key in keys {
-            if self.members.remove(&key) {
-                delta.push(Step::Remove(key));
-            }
-        }
-    }
-
-    fn link_up(&mut self, evidence: Evidence) {
-        if !self.seen {
-            return;
-        }
-        if self.failure.take().is_some() {
-            info!("watch is back");
-            self.hub.healed.send_replace(());
-        }
-        self.link.source = Source::Live;
-        self.link.evidence = evidence;
-    }
-
-    fn on_down(&mut self, error: &Error, retry_in: Duration) {
-        metrics::watch_failed(self.backend, error.kind());
-        let error = error.clone().with_backend(self.backend);
-        if self.failure.is_none() {
-            warn!(%error, ?retry_in, "watch is down, the last good view stays");
-        } else {
-            debug!(%error, ?retry_in, "watch is still down");
-        }
-        if self.link.source == Source::Live {
-            self.link.source = Source::Stale;
-        }
-        self.refuse(&error);
-    }
-
-    /// There is a failure: waiters that have nothing are told.
-    fn refuse(&mut self, error: &Error) {
-        self.failure = Some(error.clone());
-        if !self.seen {
-            self.writers
-                .iter()
-                .for_each(|writer| writer.publish_pending(error));
-        }
-    }
-
-    /// Publishes what changed, and tells the views that are confirmed.
-    pub(super) fn settle(&mut self, before: Link, delta: &Delta, confirmed: bool) {
-        self.link.held = self.guard.held();
-        if let (None, Some(held)) = (before.held, self.link.held) {
-            warn!(
-                reason = held.reason.as_str(),
-                instances = held.instances,
-                "removals are held back until they are confirmed"
-            );
-            self.next_read = Instant::now() + READ_GAP;
-        }
-        if !self.seen {
-            return;
-        }
-        if confirmed {
-            self.freshness.confirm();
-        }
-        let all = self.members.len();
-        for writer in &mut self.writers {
-            let changed = writer.apply(delta);
-            let revived = confirmed && writer.confirm();
-            let pending = matches!(writer.view().load().state, crate::pick::State::Pending(_));
-            if changed || revived || pending || before != self.link {
-                writer.publish(self.link, self.cursor.as_ref(), all);
-            }
-        }
-        if !delta.is_empty() || before != self.link {
-            self.unsaved |= confirmed && self.link.source == Source::Live;
-            self.observe();
-        }
-    }
-
     // === confirmation reads ===
 
     fn on_timer(&mut self) {
@@ -483,24 +306,6 @@ impl Upstream {
         for (service, count) in healthy {
             metrics::healthy(service, self.backend, count);
         }
-    }
-}
-
-/// Why a first answer without instances is no answer, if it is none.
-fn no_first_answer(suspicion: Suspicion) -> Option<Error> {
-    match suspicion {
-        Suspicion::AccessLost => Some(
-            Error::new(
-                ErrorKind::PermissionDenied,
-                "the registry hides instances from these credentials",
-            )
-            .with_hint("grant the token the right to read this service"),
-        ),
-        Suspicion::NoLeader => Some(Error::new(
-            ErrorKind::Unavailable,
-            "the registry has no leader and shows nothing",
-        )),
-        _ => None,
     }
 }
 

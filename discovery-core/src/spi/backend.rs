@@ -153,6 +153,32 @@ impl BackendStatus {
     }
 }
 
+/// What a backend's own settings say about the client on top of it; the program and the blocks for clients go before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClientDefaults {
+    /// How long a look-up may be answered from the cache; zero for no cache, nothing for the client's own default.
+    pub cache_ttl: Option<Duration>,
+    /// Leave registrations in the registry when the client is shut down.
+    pub keep_on_shutdown: bool,
+}
+
+impl ClientDefaults {
+    /// The same defaults with this time in the cache.
+    #[must_use]
+    pub fn cache_ttl(mut self, ttl: Option<Duration>) -> Self {
+        self.cache_ttl = ttl;
+        self
+    }
+
+    /// The same defaults, leaving registrations on shutdown or not.
+    #[must_use]
+    pub fn keep_on_shutdown(mut self, keep: bool) -> Self {
+        self.keep_on_shutdown = keep;
+        self
+    }
+}
+
 /// A registry behind the contract: its parts. Presence is the capability.
 #[derive(Clone)]
 #[non_exhaustive]
@@ -163,6 +189,8 @@ pub struct Backend {
     pub watcher: Arc<dyn Watcher>,
     /// Configuration values, where the registry keeps them.
     pub config: Option<Arc<dyn ConfigStore>>,
+    /// What its settings say about the client.
+    pub defaults: ClientDefaults,
 }
 
 impl Backend {
@@ -172,7 +200,15 @@ impl Backend {
             registry,
             watcher,
             config: None,
+            defaults: ClientDefaults::default(),
         }
+    }
+
+    /// The same backend with these defaults for its client.
+    #[must_use]
+    pub fn with_defaults(mut self, defaults: ClientDefaults) -> Self {
+        self.defaults = defaults;
+        self
     }
 
     /// The same backend with a configuration store.

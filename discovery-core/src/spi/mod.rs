@@ -6,7 +6,7 @@ mod health_check;
 mod registry;
 mod watcher;
 
-pub use backend::{Backend, BackendInfo, BackendStatus, Capabilities, LeaseMode, WatchMode};
+pub use backend::{Backend, BackendInfo, BackendStatus, Capabilities, ClientDefaults, LeaseMode, WatchMode};
 pub use config_store::{
     ConfigChange, ConfigEntry, ConfigEvent, ConfigKey, ConfigSnapshot, ConfigStore, ConfigStream, PutMode,
     Version,

@@ -34,21 +34,25 @@ impl Reply {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// The answer, where its status is 2xx.
+    pub(super) fn ok(&self) -> Result<&Self> {
+        if self.status.is_success() {
+            return Ok(self);
+        }
+        let said = format!("{}: {}", self.status, self.text());
+        Err(Error::new(ErrorKind::Unexpected, said))
+    }
+
     /// The body as JSON, null where it is empty.
     ///
     /// # Errors
     /// [`ErrorKind::Unexpected`] for any status but 2xx, with the body; [`ErrorKind::Protocol`] when it is no JSON.
     pub fn json(&self) -> Result<Value> {
-        if !self.status.is_success() {
-            return Err(Error::new(
-                ErrorKind::Unexpected,
-                format!("{}: {}", self.status, self.text()),
-            ));
-        }
-        if self.body.is_empty() {
+        let reply = self.ok()?;
+        if reply.body.is_empty() {
             return Ok(Value::Null);
         }
-        serde_json::from_slice(&self.body)
+        serde_json::from_slice(&reply.body)
             .map_err(|source| Error::new(ErrorKind::Protocol, "the answer is no JSON").with_source(source))
     }
 }
@@ -62,10 +66,9 @@ pub(super) async fn send(
     method: Method,
     path: &str,
     headers: &[(&'static str, &str)],
-    body: Option<&Value>,
+    body: Bytes,
 ) -> Result<Reply> {
     let named = |error: Error| error.with_operation("test request").with_context("path", path);
-    let body = body.map(Value::to_string).unwrap_or_default();
     let mut request = Request::builder()
         .method(method)
         .uri(path)
@@ -73,7 +76,7 @@ pub(super) async fn send(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(Full::new(Bytes::from(body))).map_err(|source| {
+    let request = request.body(Full::new(body)).map_err(|source| {
         named(Error::new(ErrorKind::InvalidInput, "no such request").with_source(source))
     })?;
     match timeout(DEADLINE, exchange(addr, request)).await {

@@ -10,7 +10,7 @@ use super::{Env, Fault, Flag, Tool};
 /// When a case runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tier {
-    /// Always; within 20 s.
+    /// Always; within a minute, on a busy machine too.
     Fast,
     /// With `DISCOVERY_TEST_TIER=slow` only; within 5 min.
     Slow,
@@ -20,7 +20,7 @@ impl Tier {
     /// How long a case of this tier may take in all.
     pub const fn deadline(self) -> Duration {
         match self {
-            Self::Fast => Duration::from_secs(20),
+            Self::Fast => Duration::from_secs(60),
             Self::Slow => Duration::from_secs(300),
         }
     }

@@ -69,6 +69,13 @@ impl ConsulBuilder {
         self
     }
 
+    /// A Unix socket beside its port; [`Consul::socket`] tells where.
+    #[must_use]
+    pub fn unix_socket(mut self) -> Self {
+        self.options.unix_socket = true;
+        self
+    }
+
     /// How many connections one client may have; Consul's default is 200.
     #[must_use]
     pub fn connections_per_client(mut self, limit: u32) -> Self {
@@ -79,7 +86,7 @@ impl ConsulBuilder {
     /// One agent, not started.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`] when the program does not run.
+    /// [`ErrorKind::Unavailable`](discovery_core::ErrorKind::Unavailable) when the program does not run.
     pub async fn build(self) -> Result<Consul> {
         let [consul] = self.agents::<1>().await?;
         Ok(consul)
@@ -118,6 +125,7 @@ impl ConsulBuilder {
                 node,
                 token: token.clone(),
                 certificates: certificates.clone(),
+                unix_socket: self.options.unix_socket,
             });
         }
         let cluster: Vec<SocketAddr> = match N {
@@ -132,6 +140,7 @@ impl ConsulBuilder {
                 ports: agent.ports,
                 token: agent.token.as_ref().map(Secret::expose),
                 certificates: agent.certificates.as_ref(),
+                dir: agent.server.place().dir(),
                 cluster: &cluster,
             };
             std::fs::write(

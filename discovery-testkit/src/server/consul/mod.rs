@@ -16,64 +16,29 @@
 //! # }
 //! ```
 
+mod age;
 mod builder;
 mod certificates;
 mod cluster;
 mod settings;
 
-use std::{env, net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use discovery_core::{Error, ErrorKind, Result, config::Secret};
 use hyper::Method;
 use serde_json::{Value, json};
 use tokio::process::Command;
 use url::Url;
 
-use self::settings::{DATA, Ports};
-pub use self::{builder::ConsulBuilder, certificates::Certificates, cluster::ConsulCluster};
+use self::settings::{DATA, Ports, SOCKET};
+pub use self::{age::Age, builder::ConsulBuilder, certificates::Certificates, cluster::ConsulCluster};
 pub use super::http::Reply;
 use super::{ChildServer, Place, Recipe, Server, http};
 
 /// The configuration file of an agent, in its place.
 const CONFIG: &str = "consul.json";
-
-/// Which of the two Consuls that the tests run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Age {
-    /// 1.8, the oldest supported.
-    Old,
-    /// A current one.
-    New,
-}
-
-impl Age {
-    /// Both, oldest first.
-    pub const ALL: [Self; 2] = [Self::Old, Self::New];
-
-    /// What it is called in the names of tests.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Old => "consul-old",
-            Self::New => "consul-new",
-        }
-    }
-
-    /// The variable that holds the path of its program; `scripts/test` sets it.
-    pub fn variable(self) -> &'static str {
-        match self {
-            Self::Old => "DISCOVERY_CONSUL_OLD",
-            Self::New => "DISCOVERY_CONSUL_NEW",
-        }
-    }
-
-    /// The path of its program, where the tests were told one.
-    pub fn binary(self) -> Option<PathBuf> {
-        env::var_os(self.variable())
-            .filter(|path| !path.is_empty())
-            .map(PathBuf::from)
-    }
-}
 
 /// How one agent is run.
 #[derive(Debug)]
@@ -91,7 +56,7 @@ impl Agent {
             Method::GET,
             path,
             &headers(self.token.as_ref()),
-            None,
+            Bytes::new(),
         )
         .await?
         .json()
@@ -174,6 +139,7 @@ pub struct Consul {
     node: String,
     token: Option<Secret>,
     certificates: Option<Certificates>,
+    unix_socket: bool,
 }
 
 impl Consul {
@@ -192,6 +158,11 @@ impl Consul {
     /// Where it serves HTTPS, where that was asked for; plain HTTP stays beside it.
     pub fn https(&self) -> Option<SocketAddr> {
         self.certificates.as_ref().map(|_| self.ports.https)
+    }
+
+    /// The socket it serves HTTP on, where that was asked for; its port stays beside it.
+    pub fn socket(&self) -> Option<PathBuf> {
+        self.unix_socket.then(|| self.server.place().dir().join(SOCKET))
     }
 
     /// Where it serves DNS, over UDP and TCP.
@@ -250,6 +221,7 @@ impl Consul {
         token: Option<&Secret>,
         body: Option<&Value>,
     ) -> Result<Reply> {
+        let body = body.map(Value::to_string).unwrap_or_default().into();
         http::send(self.ports.http, method, path, &headers(token), body).await
     }
 
@@ -339,6 +311,21 @@ impl Consul {
             .await?
             .json()
             .map(drop)
+    }
+
+    /// Everything its cluster stores, as it is now.
+    pub async fn snapshot(&self) -> Result<Bytes> {
+        let token = self.token.as_ref();
+        let reply = self.request(Method::GET, "/v1/snapshot", token, None).await?;
+        reply.ok().map(|reply| reply.body.clone())
+    }
+
+    /// Brings its cluster back to what it stored then: its indexes go backwards. What agents registered since they put
+    /// back by themselves, some time later.
+    pub async fn restore(&self, snapshot: Bytes) -> Result<()> {
+        let headers = headers(self.token.as_ref());
+        let reply = http::send(self.ports.http, Method::PUT, "/v1/snapshot", &headers, snapshot).await?;
+        reply.ok().map(drop)
     }
 
     /// Joins its datacenter with that of another server, so that each answers for both.

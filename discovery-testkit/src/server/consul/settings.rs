@@ -1,6 +1,6 @@
 //! The agent's configuration, in the keys that its version knows.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::Path};
 
 use serde_json::{Map, Value, json};
 
@@ -19,6 +19,10 @@ pub(super) enum Tls {
 }
 
 /// What a test asks for.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one independent option of the builder"
+)]
 #[derive(Debug, Clone, Default)]
 pub(super) struct Options {
     pub(super) datacenter: String,
@@ -26,6 +30,7 @@ pub(super) struct Options {
     pub(super) tls: Tls,
     pub(super) persistent: bool,
     pub(super) script_checks: bool,
+    pub(super) unix_socket: bool,
     pub(super) connections_per_client: Option<u32>,
 }
 
@@ -61,6 +66,9 @@ impl Ports {
 /// The folder of an agent that remembers, in its place.
 pub(super) const DATA: &str = "data";
 
+/// The socket of an agent that has one, in its place.
+pub(super) const SOCKET: &str = "consul.sock";
+
 /// One agent's configuration file.
 #[derive(Debug)]
 pub(super) struct Settings<'a> {
@@ -70,6 +78,7 @@ pub(super) struct Settings<'a> {
     pub(super) ports: Ports,
     pub(super) token: Option<&'a str>,
     pub(super) certificates: Option<&'a Certificates>,
+    pub(super) dir: &'a Path,
     /// The LAN ports of the whole cluster, this agent's among them; empty for a single one.
     pub(super) cluster: &'a [SocketAddr],
 }
@@ -101,6 +110,11 @@ impl Settings<'_> {
         }
         if self.options.script_checks {
             map.insert("enable_script_checks".into(), true.into());
+        }
+        if self.options.unix_socket {
+            let socket = self.dir.join(SOCKET);
+            let http = format!("127.0.0.1 unix://{}", socket.display());
+            map.insert("addresses".into(), json!({ "http": http }));
         }
         if let Some(limit) = self.options.connections_per_client {
             map.insert("limits".into(), json!({ "http_max_conns_per_client": limit }));
@@ -181,6 +195,7 @@ mod tests {
             ports: Ports::of(&endpoints).unwrap(),
             token: options.acl.then_some("secret"),
             certificates: None,
+            dir: Path::new("/tmp/place"),
             cluster: &[],
         }
         .json()
@@ -210,6 +225,7 @@ mod tests {
             "retry_join",
             "enable_script_checks",
             "limits",
+            "addresses",
             "acl",
             "tls",
         ] {
@@ -218,10 +234,15 @@ mod tests {
         let persistent = Options {
             persistent: true,
             connections_per_client: Some(9),
+            unix_socket: true,
             ..Options::default()
         };
         let persistent = settings(&persistent, (1, 8));
         assert_eq!(persistent["bootstrap_expect"], 1);
         assert_eq!(persistent["limits"]["http_max_conns_per_client"], 9);
+        assert_eq!(
+            persistent["addresses"]["http"],
+            "127.0.0.1 unix:///tmp/place/consul.sock"
+        );
     }
 }

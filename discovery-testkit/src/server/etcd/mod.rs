@@ -26,6 +26,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use discovery_core::{Error, ErrorKind, Result, config::Secret};
 use hyper::Method;
 use serde_json::Value;
@@ -110,7 +111,7 @@ impl Member {
     }
 
     async fn get(place: &Place, path: &str) -> Result<http::Reply> {
-        http::send(place.endpoints()[2], Method::GET, path, &[], None).await
+        http::send(place.endpoints()[2], Method::GET, path, &[], Bytes::new()).await
     }
 }
 

@@ -91,7 +91,8 @@ async fn send(addr: SocketAddr, method: Method, path: &str, body: Option<&Value>
         ("accept", "application/json"),
         ("content-type", "application/json"),
     ];
-    http::send(addr, method, path, &headers, body).await
+    let body = body.map(Value::to_string).unwrap_or_default();
+    http::send(addr, method, path, &headers, body.into()).await
 }
 
 /// How one server is run.

@@ -1,0 +1,456 @@
+"""The blocking class, on the memory backend."""
+
+from __future__ import annotations
+
+import logging
+import math
+import pickle
+import threading
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from conftest import eventually
+
+import system_control.discovery as discovery
+from system_control.discovery import ServiceInstance, ServiceRegistry, Snapshot
+
+
+def test_registers_finds_changes_and_withdraws(registry: ServiceRegistry) -> None:
+    id = registry.register(
+        name="api",
+        address="127.0.0.1",
+        port=8080,
+        tags=["v2", "production"],
+        meta={"version": "2.1.0", "größe": "日本 🦀"},
+        weight=7,
+        ttl="20s",
+    )
+    assert id == "api-127.0.0.1-8080"
+    (instance,) = registry.discover("api")
+    assert (instance.id, instance.service, instance.address, instance.port) == (id, "api", "127.0.0.1", 8080)
+    assert instance.tags == ("v2", "production")
+    assert instance.meta == {"version": "2.1.0", "größe": "日本 🦀"}
+    assert (instance.status, instance.weight, instance.endpoint) == ("passing", 7, "127.0.0.1:8080")
+
+    registry.update_meta(id, {"version": "3", "größe": None})
+    eventually(lambda: dict(registry.discover("api")[0].meta) == {"version": "3"})
+    assert instance.meta["version"] == "2.1.0", "what was handed out never changes"
+
+    registry.set_health(id, "critical", "disk full")
+    eventually(lambda: not registry.discover("api"))
+    assert registry.health("api").status == "critical"
+    assert [i.id for i in registry.discover("api", healthy_only=False)] == [id]
+
+    registry.deregister(id)
+    eventually(lambda: not registry.discover("api", healthy_only=False))
+    with pytest.raises(discovery.NotFoundError):
+        registry.deregister(id)
+
+
+def test_filters_by_tags(registry: ServiceRegistry) -> None:
+    for port, tags in [(1, ["a"]), (2, ["a", "b"]), (3, ["b"])]:
+        registry.register("api", "127.0.0.1", port, tags=tags)
+    eventually(lambda: len(registry.discover("api")) == 3)
+    assert {i.port for i in registry.discover("api", tags=["a"])} == {1, 2}
+    assert {i.port for i in registry.discover("api", tags=("a", "b"))} == {2}
+    assert registry.services() == (discovery.ServiceSummary("api", ("a", "b"), 3),)
+
+
+def test_picks_turn_and_are_the_snapshots_own_objects(registry: ServiceRegistry) -> None:
+    for port in (1, 2, 3):
+        registry.register("api", "127.0.0.1", port)
+    snapshot = eventually(lambda: (s := registry.discover("api")) if len(registry.discover("api")) == 3 else None)
+    assert registry.discover("api") is snapshot
+    service = registry.service("api")
+    picks = [service.pick() for _ in range(6)] + [registry.pick("api") for _ in range(3)]
+    assert {id(p) for p in picks} == {id(i) for i in snapshot}
+    assert sorted(i.port for i in service.pick_many(6)) == [1, 1, 2, 2, 3, 3]
+    assert service.pick_many(0) == []
+
+    registry.register("api", "127.0.0.1", 4)
+    eventually(lambda: len(registry.discover("api")) == 4)
+    kept = {id(i) for i in registry.discover("api")} & {id(i) for i in snapshot}
+    assert len(kept) == 3, "what did not change is the same object"
+
+
+@pytest.mark.parametrize("strategy", ["round_robin", "weighted_round_robin", "random"])
+def test_balances_as_told(registry: ServiceRegistry, strategy: str) -> None:
+    registry.register("api", "127.0.0.1", 1, weight=3)
+    registry.register("api", "127.0.0.1", 2)
+    eventually(lambda: len(registry.discover("api")) == 2)
+    registry.pick("api", strategy=strategy)
+    eventually(lambda: len(registry.service("api", strategy=strategy).snapshot()) == 2)
+    ports = [registry.pick("api", strategy=strategy).port for _ in range(400)]
+    share = ports.count(1) / len(ports)
+    assert share == pytest.approx(0.75 if strategy == "weighted_round_robin" else 0.5, abs=0.15)
+
+
+def test_nothing_to_pick_says_why(registry: ServiceRegistry) -> None:
+    with pytest.raises(discovery.UnavailableError, match="no instance can be picked") as caught:
+        registry.pick("nobody")
+    assert isinstance(caught.value, ConnectionError)
+    assert caught.value.kind == "unavailable"
+    assert caught.value.retryable
+    assert caught.value.hint
+    assert caught.value.context["service"] == "nobody"
+    with pytest.raises(discovery.UnsupportedError, match="key"):
+        registry.pick("nobody", key="user-1")
+    assert list(registry.discover("nobody")) == []
+
+
+def test_acquire_and_call_report(registry: ServiceRegistry) -> None:
+    for port in (1, 2):
+        registry.register("api", "127.0.0.1", port)
+    service = registry.service("api")
+    eventually(lambda: len(service.snapshot()) == 2)
+    with service.acquire() as call:
+        assert call.instance in service.snapshot()
+    with pytest.raises(RuntimeError), service.acquire():
+        raise RuntimeError
+    tried: list[int] = []
+
+    def flaky(instance: ServiceInstance) -> str:
+        tried.append(instance.port)
+        if len(tried) == 1:
+            raise OSError("refused")
+        return "answer"
+
+    assert service.call(flaky) == "answer"
+    assert len(set(tried)) == 2, "the second attempt goes elsewhere"
+    with pytest.raises(ZeroDivisionError):
+        service.call(lambda i: 1 / 0, retry_on=OSError)
+    with pytest.raises(ZeroDivisionError):
+        service.call(lambda i: 1 / 0, attempts=3)
+
+
+def test_watches_snapshots_and_changes(registry: ServiceRegistry) -> None:
+    id = registry.register("api", "127.0.0.1", 1)
+    seen: list[tuple[str, str]] = []
+    with registry.watch("api", healthy_only=False) as watch:
+
+        def follow() -> None:
+            seen.extend((change.kind, change.instance.status) for change in watch.changes())
+
+        thread = threading.Thread(target=follow)
+        thread.start()
+        eventually(lambda: seen == [("added", "passing")])
+        registry.set_health(id, "warning")
+        eventually(lambda: seen[1:] == [("updated", "warning")])
+        registry.deregister(id)
+        eventually(lambda: seen[2:] == [("removed", "warning")])
+    thread.join(2)
+    assert not thread.is_alive(), "close() ends an iteration in another thread"
+    assert [len(s) for s in registry.watch("api", timeout=0.05)] == [0]
+
+
+def test_a_watch_of_a_closed_registry_raises(uri: str) -> None:
+    registry = ServiceRegistry.from_uri(uri)
+    watch = registry.watch("api")
+    assert len(next(watch)) == 0
+    registry.close()
+    registry.close()
+    with pytest.raises(discovery.ClosedError):
+        next(watch)
+    for call in (lambda: registry.pick("api"), lambda: registry.discover("api"), lambda: registry.services()):
+        with pytest.raises(discovery.ClosedError):
+            call()
+    with pytest.raises(discovery.ClosedError):
+        registry.register("api", "127.0.0.1", 1)
+
+
+def test_closing_withdraws_all_but_what_is_to_stay(uri: str) -> None:
+    with ServiceRegistry.from_uri(uri) as other:
+        with ServiceRegistry.from_uri(uri) as registry:
+            registry.register("api", "127.0.0.1", 1)
+            kept = registry.register("api", "127.0.0.1", 2, deregister_on_exit=False)
+            registry.update_meta(kept, {"kept": "yes"})
+            assert len(registry.status().registrations) == 2
+            with pytest.raises(discovery.ConflictError):
+                registry.register("api", "127.0.0.1", 2)
+        eventually(lambda: [i.id for i in other.discover("api")] == [kept])
+
+
+def test_a_registration_outlives_the_object(uri: str) -> None:
+    ServiceRegistry.from_uri(uri).register("api", "127.0.0.1", 1)
+    service = ServiceRegistry.from_uri(uri).service("api")
+    assert service.pick().port == 1
+
+
+def test_keeps_configuration_values(registry: ServiceRegistry) -> None:
+    config = registry.config
+    assert config.get("db/url") is None
+    version = config.set("db/url", "größe")
+    entry = config.get("db/url")
+    assert entry is not None
+    assert (entry.value, entry.text, entry.version) == ("größe".encode(), "größe", version)
+    assert "größe" not in repr(entry)
+    with pytest.raises(discovery.ConflictError):
+        config.set("db/url", b"x", create=True)
+    config.set("db/url", b"\xff", version=version)
+    with pytest.raises(ValueError):
+        config.set("db/url", b"x", create=True, version=version)
+    assert [e.value for e in config.list("db/")] == [b"\xff"]
+    watch = config.watch("db/", timeout=1)
+    assert [e.key for e in next(watch).entries] == ["db/url"]
+    assert config.delete("db/url") and not config.delete("db/url")
+    change = next(watch)
+    assert (change.kind, change.key) == ("delete", "db/url")
+    with pytest.raises(discovery.InvalidInputError):
+        config.get("a//b")
+
+
+def test_says_how_it_stands(registry: ServiceRegistry) -> None:
+    id = registry.register("api", "127.0.0.1", 1)
+    status = registry.status()
+    assert (status.backend, status.reachable, status.error, status.circuit) == ("memory", True, None, "closed")
+    (registration,) = status.registrations
+    assert registration == discovery.RegistrationStatus(id, "api", "registered", "passing")
+    assert status.to_dict()["registrations"][0]["id"] == id
+    hash(status)
+    assert any(series.startswith("service_registration_duration_count{") for series in discovery.metrics())
+    assert all(isinstance(value, (int, float)) for value in discovery.metrics().values())
+    assert "memory" in repr(registry)
+
+
+# === values ===
+
+
+def test_values_are_frozen_hashable_and_pickleable(registry: ServiceRegistry) -> None:
+    registry.register("api", "::1", 1, tags=["t"], meta={"k": "v"})
+    snapshot = registry.discover("api")
+    instance = snapshot[0]
+    assert instance.endpoint == "[::1]:1"
+    for value in (instance, snapshot, registry.health("api"), registry.services(), registry.status()):
+        again = pickle.loads(pickle.dumps(value))
+        assert again == value and hash(again) == hash(value) and again is not value
+    with pytest.raises(AttributeError):
+        instance.port = 2  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        instance.meta["k"] = "w"  # type: ignore[index]
+    assert instance.to_dict()["meta"] == {"k": "v"}
+    assert snapshot.to_dict()["instances"] == [instance.to_dict()]
+    assert repr(instance).startswith("ServiceInstance(id=") and "api" in repr(snapshot)
+    made = ServiceInstance("id", "api", "127.0.0.1", 1, tags=["a"], zone="z", checks=[("c", "warning", "hm")])
+    assert pickle.loads(pickle.dumps(made)) == made
+    assert made.checks == (discovery.HealthCheckResult("c", "warning", "hm"),)
+    assert made != instance and made != "id"
+
+
+def test_a_snapshot_is_a_sequence() -> None:
+    one, two = (ServiceInstance(f"i{n}", "api", "127.0.0.1", n) for n in (1, 2))
+    snapshot = Snapshot([one, two], service="api", source="stale", age="90s")
+    assert isinstance(snapshot, Sequence)
+    assert snapshot[0] is one and snapshot[-1] is two and snapshot[::-1] == (two, one)
+    assert list(reversed(snapshot)) == [two, one]
+    assert one in snapshot and "x" not in snapshot
+    assert snapshot.index(two) == 1 and snapshot.count(one) == 1
+    assert snapshot.source == "stale" and 89 < snapshot.age < 100
+    assert bool(snapshot) and not Snapshot()
+    for wrong in (2, -3, 10**30):
+        with pytest.raises(IndexError):
+            snapshot[wrong]
+    with pytest.raises(ValueError):
+        snapshot.index("x")
+    match snapshot:
+        case [first, *_]:
+            assert first is one
+        case _:
+            pytest.fail("not matched as a sequence")
+
+
+# === arguments ===
+
+
+@pytest.mark.parametrize("ttl", ["10s", 10, 10.5, timedelta(seconds=10)])
+def test_durations_in_every_form(registry: ServiceRegistry, ttl: str | float | timedelta) -> None:
+    registry.register("api", "127.0.0.1", 1, ttl=ttl)
+
+
+@pytest.mark.parametrize("ttl", ["10", "ten", -1, math.nan, math.inf, timedelta(seconds=-1), "", 1e300])
+def test_bad_durations_are_values_errors(registry: ServiceRegistry, ttl: str | float | timedelta) -> None:
+    with pytest.raises(ValueError) as caught:
+        registry.register("api", "127.0.0.1", 1, ttl=ttl)
+    assert isinstance(caught.value, discovery.InvalidInputError)
+
+
+@pytest.mark.parametrize("ttl", [True, b"10s", [1], object()])
+def test_what_is_no_duration_is_a_type_error(registry: ServiceRegistry, ttl: object) -> None:
+    with pytest.raises(TypeError, match="duration"):
+        registry.register("api", "127.0.0.1", 1, ttl=ttl)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        "http://127.0.0.1:1/health",
+        "tcp://127.0.0.1:1",
+        {"http": "http://127.0.0.1:1/health", "interval": "10s", "timeout": 5},
+        {"tcp": "127.0.0.1:1", "name": "port", "deregister_after": timedelta(minutes=1)},
+    ],
+)
+def test_health_checks_in_every_form(registry: ServiceRegistry, check: str) -> None:
+    registry.register("api", "127.0.0.1", 1, health_check=check)
+    (instance,) = registry.discover("api", healthy_only=False)
+    assert instance.status in {"starting", "critical"}, "nothing listens there"
+    registry.register("api", "127.0.0.1", 2, health_checks=[check, "tcp://127.0.0.1:2"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"port": 0},
+        {"port": 70_000},
+        {"port": -1},
+        {"weight": -1},
+        {"name": ""},
+        {"name": "a/b"},
+        {"address": "0.0.0.0"},
+        {"address": "http://x"},
+        {"id": ""},
+        {"health_check": "ftp://x"},
+        {"health_check": {}},
+        {"health_check": {"http": "http://x/", "tcp": "x:1"}},
+        {"health_check": {"http": "http://x/", "intervall": "1s"}},
+        {"health_check": {"http": "http://x/", "interval": 0}},
+    ],
+)
+def test_bad_arguments_are_value_errors_with_a_hint(registry: ServiceRegistry, change: dict[str, object]) -> None:
+    given: dict[str, object] = {"name": "api", "address": "127.0.0.1", "port": 1, **change}
+    with pytest.raises(discovery.InvalidInputError) as caught:
+        registry.register(**given)  # type: ignore[arg-type]
+    assert isinstance(caught.value, ValueError)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "change", [{"meta": {"k": 1}}, {"meta": "x"}, {"tags": "ab"}, {"name": None}, {"health_check": 7}, {"port": "1"}]
+)
+def test_wrong_types_are_type_errors(registry: ServiceRegistry, change: dict[str, object]) -> None:
+    given: dict[str, object] = {"name": "api", "address": "127.0.0.1", "port": 1, **change}
+    with pytest.raises(TypeError):
+        registry.register(**given)  # type: ignore[arg-type]
+
+
+# === opening ===
+
+
+def test_opens_from_arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for registry in (
+        ServiceRegistry("memory", endpoints="by-name"),
+        ServiceRegistry("memory", config={"name": "by-name"}, timeout=2, max_stale=timedelta(hours=1)),
+        ServiceRegistry.from_uri("memory://by-name"),
+    ):
+        with registry:
+            assert "by-name" in repr(registry)
+    file = tmp_path / "discovery.yaml"
+    file.write_text("memory:\n  name: from-file\n")
+    for path in (file, str(file)):
+        with ServiceRegistry.from_config(path) as registry:
+            assert "from-file" in repr(registry)
+    monkeypatch.setenv("DISCOVERY_URI", "memory://from-env")
+    with ServiceRegistry() as registry:
+        assert "from-env" in repr(registry)
+
+
+def test_what_cannot_be_opened_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("DISCOVERY_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    for arguments in (
+        {"backend": "consull"},
+        {"backend": "memory", "config": {"nmae": "x"}},
+        {"backend": "memory", "strategy": "best"},
+        {"backend": "memory", "max_stale": 0.001},
+        {"timeout": 1},
+        {},
+    ):
+        with pytest.raises(ValueError) as caught:
+            ServiceRegistry(**arguments)
+        assert isinstance(caught.value, discovery.DiscoveryError)
+        assert caught.value.hint, caught.value
+    with pytest.raises(discovery.ConfigError, match="cannot be read"):
+        ServiceRegistry.from_config("missing.yaml")
+    with pytest.raises(discovery.ConfigError) as secret:
+        ServiceRegistry.from_uri("consul://user:hunter2@127.0.0.1")
+    assert "hunter2" not in str(secret.value)
+
+
+# === errors ===
+
+
+def test_every_error_is_a_discovery_error() -> None:
+    classes = discovery.DiscoveryError.__subclasses__()
+    assert len(classes) == 14
+    for cls in classes:
+        assert getattr(discovery, cls.__name__) is cls
+        error = pickle.loads(pickle.dumps(cls("text", hint="do this", retryable=True, context={"a": "b"})))
+        assert (str(error), error.hint, error.retryable, error.context) == ("text", "do this", True, {"a": "b"})
+        assert error.kind == cls.kind and cls.__doc__
+    assert issubclass(discovery.UnavailableError, ConnectionError)
+    assert issubclass(discovery.DiscoveryTimeoutError, TimeoutError)
+    assert issubclass(discovery.ConfigError, ValueError)
+    assert issubclass(discovery.InvalidInputError, ValueError)
+
+
+def test_a_registry_that_is_not_there_is_a_connection_error() -> None:
+    with ServiceRegistry("consul", endpoints="127.0.0.1:1", timeout=1) as registry:
+        with pytest.raises((ConnectionError, TimeoutError)) as caught:
+            registry.services()
+        assert isinstance(caught.value, discovery.DiscoveryError)
+        assert caught.value.backend == "consul" and caught.value.retryable
+        status = registry.status()
+        assert not status.reachable and isinstance(status.error, discovery.DiscoveryError)
+
+
+# === manners ===
+
+
+def test_logs_to_logging(caplog: pytest.LogCaptureFixture, uri: str) -> None:
+    with caplog.at_level(logging.DEBUG, logger="system_control.discovery"):
+        with ServiceRegistry.from_uri(uri) as registry:
+            registry.register("api", "127.0.0.1", 1)
+            registry.discover("api")
+            eventually(lambda: [r for r in caplog.records if r.name == "system_control.discovery"])
+
+
+def test_everything_public_has_a_docstring() -> None:
+    for name in discovery.__all__:
+        value = getattr(discovery, name)
+        if isinstance(value, str):
+            continue
+        assert value.__doc__, name
+        for attribute, member in vars(value).items() if isinstance(value, type) else ():
+            if not attribute.startswith("_") and attribute != "kind":
+                assert getattr(member, "__doc__", None), f"{name}.{attribute}"
+
+
+def test_threads_share_a_registry(registry: ServiceRegistry) -> None:
+    for port in range(1, 5):
+        registry.register("api", "127.0.0.1", port)
+    eventually(lambda: len(registry.discover("api")) == 4)
+    failures: list[BaseException] = []
+    stop = threading.Event()
+
+    def pick() -> None:
+        service = registry.service("api")
+        try:
+            while not stop.is_set():
+                assert 1 <= service.pick().port <= 8
+                registry.pick("api")
+                registry.discover("api")
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=pick) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for port in range(5, 9):
+        registry.register("api", "127.0.0.1", port)
+        registry.deregister(f"api-127.0.0.1-{port}")
+    stop.set()
+    for thread in threads:
+        thread.join(10)
+    assert not failures and not any(thread.is_alive() for thread in threads)
