@@ -6,13 +6,10 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use discovery_core::{Error, ErrorKind, Result};
-use http::{Method, Request, Response, header};
+use discovery_core::{ErrorKind, Result};
+use http::{Response, header};
 use http_body_util::BodyExt as _;
-use kube::{
-    client::Body,
-    config::{KubeConfigOptions, Kubeconfig},
-};
+use kube::client::Body;
 use serde::de::DeserializeOwned;
 use tokio::{
     sync::Mutex,
@@ -20,188 +17,19 @@ use tokio::{
 };
 use tracing::info;
 
-use crate::{config::K8sConfig, error, error::Asked, wire};
+use crate::{
+    call::Call,
+    cluster::{config_invalid, settings},
+    config::K8sConfig,
+    error, wire,
+};
 
 /// How long one request may take.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 /// the largest answer, a page of a list.
 const LARGEST: usize = 64 << 20;
-/// How long a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(5);
 /// The least time between two readings of the credentials.
 const REREAD: Duration = Duration::from_secs(1);
-
-/// A kind of object: where it is served.
-#[derive(Debug)]
-pub(crate) struct Resource {
-    /// The prefix of its group and version.
-    api: &'static str,
-    /// Its plural, as Roles name it.
-    pub(crate) name: &'static str,
-}
-
-pub(crate) static SLICES: Resource = Resource {
-    api: "/apis/discovery.k8s.io/v1",
-    name: "endpointslices",
-};
-pub(crate) static SERVICES: Resource = Resource {
-    api: "/api/v1",
-    name: "services",
-};
-pub(crate) static LEASES: Resource = Resource {
-    api: "/apis/coordination.k8s.io/v1",
-    name: "leases",
-};
-pub(crate) static CONFIGMAPS: Resource = Resource {
-    api: "/api/v1",
-    name: "configmaps",
-};
-static VERSION: Resource = Resource {
-    api: "",
-    name: "version",
-};
-
-/// The content types of a PATCH (K-12).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patch {
-    Apply,
-    Merge,
-    Json,
-}
-
-/// One request.
-#[derive(Debug, Clone)]
-pub(crate) struct Call {
-    method: Method,
-    verb: &'static str,
-    resource: &'static Resource,
-    path: String,
-    namespace: Option<String>,
-    query: Vec<(&'static str, String)>,
-    content: &'static str,
-    body: Bytes,
-}
-
-impl Call {
-    fn new(
-        method: Method,
-        verb: &'static str,
-        resource: &'static Resource,
-        namespace: Option<&str>,
-        name: &str,
-    ) -> Self {
-        let mut path = resource.api.to_owned();
-        if let Some(namespace) = namespace {
-            path = format!("{path}/namespaces/{namespace}");
-        }
-        path = format!("{path}/{}", resource.name);
-        if !name.is_empty() {
-            path = format!("{path}/{name}");
-        }
-        Self {
-            method,
-            verb,
-            resource,
-            path,
-            namespace: namespace.map(str::to_owned),
-            query: Vec::new(),
-            content: "application/json",
-            body: Bytes::new(),
-        }
-    }
-
-    /// The objects of a namespace, or of all.
-    pub(crate) fn list(resource: &'static Resource, namespace: Option<&str>) -> Self {
-        Self::new(Method::GET, "list", resource, namespace, "")
-    }
-
-    pub(crate) fn watch(resource: &'static Resource, namespace: Option<&str>) -> Self {
-        Self::new(Method::GET, "watch", resource, namespace, "").query("watch", "1")
-    }
-
-    pub(crate) fn get(resource: &'static Resource, namespace: &str, name: &str) -> Self {
-        Self::new(Method::GET, "get", resource, Some(namespace), name)
-    }
-
-    pub(crate) fn create(resource: &'static Resource, namespace: &str, body: &serde_json::Value) -> Self {
-        Self::new(Method::POST, "create", resource, Some(namespace), "").body(body)
-    }
-
-    pub(crate) fn patch(
-        resource: &'static Resource,
-        namespace: &str,
-        name: &str,
-        kind: Patch,
-        body: &serde_json::Value,
-    ) -> Self {
-        let mut call = Self::new(Method::PATCH, "patch", resource, Some(namespace), name).body(body);
-        call.content = match kind {
-            Patch::Apply => "application/apply-patch+yaml",
-            Patch::Merge => "application/merge-patch+json",
-            Patch::Json => "application/json-patch+json",
-        };
-        call
-    }
-
-    pub(crate) fn delete(
-        resource: &'static Resource,
-        namespace: &str,
-        name: &str,
-        preconditions: &serde_json::Value,
-    ) -> Self {
-        let body = serde_json::json!({ "preconditions": preconditions });
-        Self::new(Method::DELETE, "delete", resource, Some(namespace), name).body(&body)
-    }
-
-    fn version() -> Self {
-        Self::new(Method::GET, "get", &VERSION, None, "")
-    }
-
-    pub(crate) fn query(mut self, key: &'static str, value: impl Into<String>) -> Self {
-        self.query.push((key, value.into()));
-        self
-    }
-
-    pub(crate) fn query_opt(self, key: &'static str, value: Option<&str>) -> Self {
-        match value {
-            Some(value) => self.query(key, value),
-            None => self,
-        }
-    }
-
-    fn body(mut self, body: &serde_json::Value) -> Self {
-        self.body = body.to_string().into();
-        self
-    }
-
-    pub(crate) fn asked(&self) -> Asked<'_> {
-        Asked {
-            verb: self.verb,
-            resource: self.resource.name,
-            namespace: self.namespace.as_deref(),
-        }
-    }
-
-    fn request(&self) -> Result<Request<Body>> {
-        let mut uri = self.path.clone();
-        if !self.query.is_empty() {
-            let mut form = url::form_urlencoded::Serializer::new(String::new());
-            form.extend_pairs(&self.query);
-            uri = format!("{uri}?{}", form.finish());
-        }
-        let mut request = Request::builder()
-            .method(self.method.clone())
-            .uri(uri)
-            .header(header::ACCEPT, "application/json");
-        if !self.body.is_empty() {
-            request = request.header(header::CONTENT_TYPE, self.content);
-        }
-        request.body(Body::from(self.body.to_vec())).map_err(|failed| {
-            error::error(ErrorKind::InvalidInput, "the request cannot be written").with_source(failed)
-        })
-    }
-}
-
 /// A whole answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -362,6 +190,15 @@ impl Client {
         self.send(call).await?.ok(call)?.json(what)
     }
 
+    /// Deletes and answers whether it was there; what was created again in between is left alone.
+    pub(crate) async fn delete(&self, call: &Call) -> Result<bool> {
+        let answer = self.send(call).await?;
+        match answer.status {
+            404 | 409 => Ok(false),
+            _ => answer.ok(call).map(|_| true),
+        }
+    }
+
     /// Opens a watch.
     pub(crate) async fn open(&self, call: &Call) -> Result<Body> {
         let until = Instant::now() + DEADLINE;
@@ -412,70 +249,6 @@ async fn read(answer: Response<Body>, until: Instant) -> Result<Answer> {
         retry_after,
     })
 }
-
-fn config_invalid(failed: impl std::error::Error + Send + Sync + 'static) -> Error {
-    error::error(ErrorKind::ConfigInvalid, "the cluster's settings cannot be used")
-        .with_hint("check `cluster_config`, or the kubeconfig with `kubectl config view`")
-        .with_source(failed)
-}
-
-/// What the block, a kubeconfig or the pod says.
-async fn settings(config: &K8sConfig) -> Result<kube::Config> {
-    let cluster = &config.cluster_config;
-    let mut settings = if let Some(url) = config.server_url()? {
-        let uri = url.parse().map_err(config_invalid)?;
-        let mut settings = kube::Config::new(uri);
-        if let Some(source) = config.token_source()? {
-            settings.auth_info.token = Some(source.read()?.expose().to_owned().into());
-        }
-        let path = |file: &std::path::PathBuf| file.display().to_string();
-        settings.auth_info.client_certificate = cluster.tls.cert_file.as_ref().map(path);
-        settings.auth_info.client_key = cluster.tls.key_file.as_ref().map(path);
-        settings.root_cert_file.clone_from(&cluster.tls.ca_file);
-        settings.accept_invalid_certs = !cluster.tls.verify_ssl;
-        settings.tls_server_name.clone_from(&cluster.tls.server_name);
-        settings
-    } else {
-        let options = KubeConfigOptions {
-            context: cluster.context.clone(),
-            ..KubeConfigOptions::default()
-        };
-        match &cluster.kubeconfig {
-            Some(file) => {
-                let file = kubeconfig_path(file);
-                let known = Kubeconfig::read_from(&file).map_err(|failed| {
-                    config_invalid(failed).with_context("kubeconfig", file.display().to_string())
-                })?;
-                kube::Config::from_custom_kubeconfig(known, &options).await
-            }
-            None => kube::Config::from_kubeconfig(&options).await,
-        }
-        .or_else(|failed| {
-            // A kubeconfig that is asked for goes before the pod's account.
-            if cluster.kubeconfig.is_some() || cluster.context.is_some() {
-                return Err(config_invalid(failed));
-            }
-            kube::Config::incluster().map_err(|_| {
-                config_invalid(failed).with_hint(
-                    "name a server or kubeconfig, set KUBECONFIG, or run in a pod with a service account",
-                )
-            })
-        })?
-    };
-    settings.connect_timeout = Some(CONNECT);
-    settings.read_timeout = None;
-    // Core decides what is tried again, and when.
-    settings.default_retry = false;
-    Ok(settings)
-}
-
-fn kubeconfig_path(file: &std::path::Path) -> std::path::PathBuf {
-    match (file.strip_prefix("~"), std::env::var_os("HOME")) {
-        (Ok(rest), Some(home)) => std::path::PathBuf::from(home).join(rest),
-        _ => file.to_owned(),
-    }
-}
-
 #[cfg(test)]
 #[path = "client_tests.rs"]
 mod tests;

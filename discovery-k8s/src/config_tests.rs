@@ -1,4 +1,4 @@
-use discovery_core::config::Loader;
+use discovery_core::{ErrorKind, Result, config::Loader};
 
 use super::*;
 

@@ -1,30 +1,30 @@
 //! Configuration values in ConfigMaps.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use discovery_core::{
-    ConfigChange, ConfigEntry, ConfigEvent, ConfigKey, ConfigSnapshot, ConfigStore, ConfigStream, Cursor,
-    Error, ErrorKind, PutMode, Result, Retry, Version,
+    ConfigEntry, ConfigKey, ConfigSnapshot, ConfigStore, ConfigStream, Cursor, Error, ErrorKind, PutMode,
+    Result, Retry, Version,
 };
-use futures::stream::{self, BoxStream, SelectAll, StreamExt as _};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{
-    client::{CONFIGMAPS, Call, Client, Patch},
+    call::{CONFIGMAPS, Call, Patch},
+    client::Client,
     config::ConfigMapKeys,
-    convert::{APP_MANAGED_BY, MANAGER},
     error,
-    feed::{Scope, Step, follow},
+    record::{APP_MANAGED_BY, MANAGER},
     wire::ConfigMap,
 };
+
+mod keys;
+mod watch;
+
+use self::keys::{decode, encode};
 
 /// How long an operation of several requests may take.
 const OPERATION: Duration = Duration::from_secs(12);
@@ -289,144 +289,6 @@ fn name_in(map: &ConfigMap, key: &str) -> String {
         encoded
     }
 }
-
-/// A key as a ConfigMap takes it: what is no letter, digit, `-`, `_` or `.` becomes `__` and two hexadecimal digits.
-fn encode(key: &str) -> String {
-    let mut name = String::with_capacity(key.len());
-    for (i, byte) in key.bytes().enumerate() {
-        let plain = byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_' || byte == b'.';
-        let doubled = byte == b'_' && name.ends_with('_');
-        let hidden = i == 0 && byte == b'.';
-        if plain && !doubled && !hidden {
-            name.push(char::from(byte));
-        } else {
-            name.extend(["__".to_owned(), format!("{byte:02x}")]);
-        }
-    }
-    name
-}
-
-/// The key of a name in a ConfigMap: the reverse where that leads back to it, else the name itself.
-fn decode(name: &str) -> String {
-    let (mut bytes, mut rest) = (Vec::with_capacity(name.len()), name.as_bytes());
-    while let Some((first, after)) = rest.split_first() {
-        let hex = (*first == b'_' && after.first() == Some(&b'_'))
-            .then(|| after.get(1..3).and_then(|hex| std::str::from_utf8(hex).ok()))
-            .flatten();
-        if let Some(byte) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            bytes.push(byte);
-            rest = &rest[4..];
-        } else {
-            bytes.push(*first);
-            rest = after;
-        }
-    }
-    match String::from_utf8(bytes) {
-        Ok(key) if encode(&key) == name => key,
-        _ => name.to_owned(),
-    }
-}
-
-// === watching ===
-
-struct Following {
-    values: K8sValues,
-    prefix: String,
-    feeds: SelectAll<BoxStream<'static, (usize, Result<Step<ConfigMap>>)>>,
-    heard: Vec<bool>,
-    unread: usize,
-    told: bool,
-    /// What each map holds under the prefix.
-    known: Vec<BTreeMap<ConfigKey, ConfigEntry>>,
-    queue: VecDeque<ConfigEvent>,
-}
-
-impl Following {
-    async fn next(&mut self) -> Result<ConfigEvent> {
-        if self.heard.is_empty() {
-            let namespace = self.values.namespace().await?;
-            let (client, count) = (self.values.0.clone(), self.values.maps().len());
-            for (i, map) in self.values.maps().iter().enumerate() {
-                let scope = Scope {
-                    resource: &CONFIGMAPS,
-                    namespace: Some(namespace.to_string()),
-                    labels: None,
-                    fields: Some(format!("metadata.name={}", map.name)),
-                };
-                let watch = client.config().service_discovery.watch_timeout;
-                let steps = follow::<ConfigMap>(client.clone(), scope, watch);
-                self.feeds.push(steps.map(move |step| (i, step)).boxed());
-            }
-            (self.heard, self.unread) = (vec![false; count], count);
-            self.known = vec![BTreeMap::new(); count];
-        }
-        loop {
-            if let Some(event) = self.queue.pop_front() {
-                return Ok(event);
-            }
-            let Some((map, step)) = self.feeds.next().await else {
-                return Err(error::error(ErrorKind::Unavailable, "the watch ended"));
-            };
-            self.take(map, step?)?;
-        }
-    }
-
-    fn take(&mut self, map: usize, step: Step<ConfigMap>) -> Result<()> {
-        self.heard[map] = true;
-        match step {
-            Step::All(all) => {
-                self.unread -= 1;
-                let found = all.into_iter().next().unwrap_or_default();
-                self.becomes(map, &found)?;
-            }
-            Step::Put(found) => self.becomes(map, &found)?,
-            Step::Gone(_) => self.becomes(map, &ConfigMap::default())?,
-            Step::Confirmed => {}
-        }
-        if !self.told {
-            if self.unread == 0 {
-                self.told = true;
-                self.queue.clear();
-                let mut all: Vec<_> = self
-                    .known
-                    .iter()
-                    .flat_map(|known| known.values().cloned())
-                    .collect();
-                all.sort_by(|a, b| a.key.cmp(&b.key));
-                self.heard.fill(false);
-                self.queue
-                    .push_back(ConfigEvent::new(ConfigChange::Reset(all), None));
-            } else {
-                self.queue.clear();
-            }
-        } else if self.heard.iter().all(|heard| *heard) {
-            self.heard.fill(false);
-            if self.queue.is_empty() {
-                self.queue
-                    .push_back(ConfigEvent::new(ConfigChange::Confirmed, None));
-            }
-        }
-        Ok(())
-    }
-
-    /// Queues the difference between what a map held and what it holds.
-    fn becomes(&mut self, map: usize, found: &ConfigMap) -> Result<()> {
-        let mut now = self.values.entries(&self.values.maps()[map], found)?;
-        now.retain(|key, _| key.as_str().starts_with(&self.prefix));
-        let before = std::mem::replace(&mut self.known[map], now);
-        let now = &self.known[map];
-        for key in before.keys().filter(|key| !now.contains_key(*key)) {
-            self.queue
-                .push_back(ConfigEvent::new(ConfigChange::Delete(key.clone()), None));
-        }
-        for entry in now.values().filter(|entry| before.get(&entry.key) != Some(entry)) {
-            self.queue
-                .push_back(ConfigEvent::new(ConfigChange::Put(entry.clone()), None));
-        }
-        Ok(())
-    }
-}
-
 async fn within<T>(operation: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
     timeout(OPERATION, work)
         .await
@@ -460,24 +322,7 @@ impl ConfigStore for K8sValues {
     }
 
     fn watch(&self, prefix: &str, _since: Option<Cursor>) -> ConfigStream {
-        let following = Following {
-            values: self.clone(),
-            prefix: prefix.to_owned(),
-            feeds: SelectAll::new(),
-            heard: Vec::new(),
-            unread: 0,
-            told: false,
-            known: Vec::new(),
-            queue: VecDeque::new(),
-        };
-        stream::unfold(Some(following), |following| async {
-            let mut following = following?;
-            match following.next().await {
-                Ok(event) => Some((Ok(event), Some(following))),
-                Err(error) => Some((Err(error), None)),
-            }
-        })
-        .boxed()
+        watch::watch(self.clone(), prefix)
     }
 }
 

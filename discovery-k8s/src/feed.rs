@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
 
 use crate::{
-    client::{Call, Client, Resource},
+    call::{Call, Resource},
+    client::Client,
     error,
     wire::{self, Object},
 };

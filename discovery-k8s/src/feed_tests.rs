@@ -3,7 +3,8 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    client::{Client, SLICES},
+    call::SLICES,
+    client::Client,
     testing::{Part, Reply, Server, event, line, list, refusal, slice},
     wire::EndpointSlice,
 };

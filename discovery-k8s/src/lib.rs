@@ -1,15 +1,22 @@
 #![doc = include_str!("../README.md")]
 
 mod backend;
+mod call;
+mod checks;
 mod client;
+mod cluster;
 mod config;
 mod configmaps;
 mod convert;
 mod error;
 mod feed;
+mod intent;
 mod lease;
+mod merge;
+mod names;
 mod reader;
 mod reaper;
+mod record;
 mod registry;
 mod slices;
 #[cfg(test)]

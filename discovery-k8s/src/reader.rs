@@ -5,12 +5,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use discovery_core::{ErrorKind, Instance, Query, Result, Scope, ServiceName, ServiceSummary, Target};
 
 use crate::{
-    client::{Client, LEASES, Resource, SERVICES, SLICES},
-    config::is_label,
-    convert::{APP_MANAGED_BY, MANAGER, Rules, SERVICE},
+    call::{LEASES, Resource, SERVICES, SLICES},
+    client::Client,
+    convert::Rules,
     error, feed,
     lease::Beats,
-    slices::Merge,
+    merge::Merge,
+    names::is_label,
+    record::{APP_MANAGED_BY, MANAGER, SERVICE},
     wire,
 };
 

@@ -11,10 +11,9 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 
 use crate::{
-    client::{Call, LEASES, SLICES},
-    convert,
+    call::{Call, LEASES, SLICES, as_written},
     reader::Reader,
-    registry::{as_written, delete},
+    record,
     slices::{Id, said},
     wire,
 };
@@ -75,13 +74,18 @@ impl Reaper {
             }
             // A renewal in between changes the version: then it is left alone.
             let only = as_written(&lease.metadata);
-            if delete(&self.reader, &Call::delete(&LEASES, namespace, &id.name, &only)).await? {
+            if self
+                .reader
+                .client
+                .delete(&Call::delete(&LEASES, namespace, &id.name, &only))
+                .await?
+            {
                 info!(service = %service.name, lease = %id.name, "an instance has expired and is removed");
             } else {
                 alive.insert(lease.metadata.uid.as_str());
             }
         }
-        for slice in slices.iter().filter(|slice| convert::is_ours(&slice.metadata)) {
+        for slice in slices.iter().filter(|slice| record::is_ours(&slice.metadata)) {
             let Some(owner) = slice.metadata.owner_references.first() else {
                 continue;
             };
@@ -93,7 +97,7 @@ impl Reaper {
                     &slice.metadata.name,
                     &as_written(&slice.metadata),
                 );
-                delete(&self.reader, &call).await?;
+                self.reader.client.delete(&call).await?;
             }
         }
         Ok(())

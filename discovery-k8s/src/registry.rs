@@ -8,34 +8,34 @@ use std::{
 
 use async_trait::async_trait;
 use discovery_core::{
-    BackendInfo, BackendStatus, Capabilities, Error, ErrorKind, HealthReport, Instance, InstanceKey, Lease,
-    LeaseGroup, LeaseMode, MetaChange, Query, Registration, Renewal, Result, Retry, Scope, ServiceRegistry,
+    BackendInfo, BackendStatus, Capabilities, ErrorKind, HealthReport, Instance, InstanceKey, Lease,
+    LeaseGroup, LeaseMode, MetaChange, Query, Registration, Renewal, Result, Scope, ServiceRegistry,
     ServiceSummary, Snapshot, Target, WatchMode,
 };
 use serde_json::json;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use crate::{
-    client::{Answer, Call, Client, LEASES, Patch, SERVICES, SLICES},
-    convert::{self, MANAGER, Rules},
-    error,
+    call::{Call, LEASES, Patch, SLICES},
+    client::Client,
+    convert::{self, Rules},
+    error, intent,
     lease::now,
     reader::Reader,
     reaper::Reaper,
+    record::{self, MANAGER},
     slices::{Id, said},
     watcher::confirm_every,
     wire,
 };
 
+mod write;
+
+use self::write::{busy, gone, lost};
+
 /// How long an operation of several requests may take.
 const OPERATION: Duration = Duration::from_secs(12);
-/// K-14: how often a change is tried on what others change at the same time.
-const TRIES: u32 = 6;
-/// How long a Service that was seen is taken to be there.
-const SEEN: Duration = Duration::from_secs(60);
-/// How many Services are remembered as seen.
-const SERVICES_SEEN: usize = 1000;
 
 /// The registry behind one cluster.
 #[derive(Debug)]
@@ -88,8 +88,8 @@ impl K8sRegistry {
 
     /// The slice and Lease of a key.
     async fn id(&self, key: &InstanceKey) -> Result<Id> {
-        convert::check_service(&key.service)?;
-        let name = convert::object_name(&key.service, &key.id);
+        intent::check_service(&key.service)?;
+        let name = intent::object_name(&key.service, &key.id);
         let namespace = match &key.namespace {
             Some(namespace) => namespace.clone(),
             None => self.reader.home().await?,
@@ -113,162 +113,18 @@ impl K8sRegistry {
         self.get(&Call::get(&SLICES, &id.namespace, &id.name)).await
     }
 
-    /// Sees to it that there is a Service; one that is there is left as it is (K-6).
-    async fn ensure_service(&self, registration: &Registration, namespace: &str) -> Result<()> {
-        let name = registration.service.as_str();
-        let id = Id::new(namespace, name);
-        {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.retain(|_, at| at.elapsed() < SEEN);
-            if seen.contains_key(&id) {
-                return Ok(());
-            }
-        }
-        if self
-            .get::<wire::Service>(&Call::get(&SERVICES, namespace, name))
-            .await?
-            .is_none()
-        {
-            let config = client_of(&self.reader).config();
-            let body = convert::headless_service(&registration.service, config, registration.port);
-            let call = Call::create(&SERVICES, namespace, &body).query("fieldManager", MANAGER);
-            let answer = client_of(&self.reader).send(&call).await?;
-            if !already_exists(&answer) {
-                answer.ok(&call)?;
-            }
-        }
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.len() < SERVICES_SEEN {
-            seen.insert(id, Instant::now());
-        }
-        Ok(())
-    }
-
-    /// Whether somebody else holds a Lease and keeps renewing it.
-    fn is_anothers(&self, id: &Id, lease: &wire::Lease) -> bool {
-        let ttl = Duration::from_secs(lease.spec.lease_duration_seconds.into());
-        lease.spec.holder_identity != self.holder && self.reader.beats.saw(id, &said(lease)).elapsed() < ttl
-    }
-
-    /// Creates the Lease, or takes it over and renews it. Who never had it, takes it; who lost it to somebody alive, does
-    /// not take it back, or two registrants of one id would fight for ever.
-    async fn take_lease(&self, id: &Id, registration: &Registration, seconds: u32) -> Result<wire::Lease> {
-        let client = client_of(&self.reader);
-        let labels = convert::labels(&registration.service, client.config());
-        let spec = json!({
-            "holderIdentity": self.holder, "leaseDurationSeconds": seconds, "renewTime": now(),
-        });
-        for attempt in 1..=TRIES {
-            let body = json!({
-                "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-                "metadata": { "name": &*id.name, "labels": labels }, "spec": spec,
-            });
-            let call = Call::create(&LEASES, &id.namespace, &body).query("fieldManager", MANAGER);
-            let answer = client.send(&call).await?;
-            if !already_exists(&answer) {
-                return answer.ok(&call)?.json("a Lease");
-            }
-            let Some(lease) = self.lease(id).await? else {
-                continue;
-            };
-            if lease
-                .metadata
-                .labels
-                .get(convert::APP_MANAGED_BY)
-                .map(String::as_str)
-                != Some(MANAGER)
-            {
-                return Err(error::error(
-                    ErrorKind::Conflict,
-                    "the Lease's name is taken by another program",
-                )
-                .with_context("lease", id.name.to_string())
-                .with_hint("give the registration another id"));
-            }
-            if self.held(id).is_some() && self.is_anothers(id, &lease) {
-                return Err(lost(&lease));
-            }
-            // Only while it is as we saw it.
-            let body = json!({
-                "metadata": { "resourceVersion": lease.metadata.resource_version, "labels": labels }, "spec": spec,
-            });
-            let call = Call::patch(&LEASES, &id.namespace, &id.name, Patch::Merge, &body)
-                .query("fieldManager", MANAGER);
-            let answer = client.send(&call).await?;
-            match answer.status {
-                404 | 409 => pause(attempt).await,
-                _ => return answer.ok(&call)?.json("a Lease"),
-            }
-        }
-        Err(busy())
-    }
-
-    /// Applies a slice of ours.
-    async fn apply(&self, slice: &wire::EndpointSlice) -> Result<wire::Meta> {
-        let client = client_of(&self.reader);
-        let id = Id::of(&slice.metadata);
-        let intent = convert::intent(slice, None);
-        let mut force = false;
-        for attempt in 1..=TRIES {
-            let call = Call::patch(&SLICES, &id.namespace, &id.name, Patch::Apply, &intent)
-                .query("fieldManager", MANAGER)
-                .query("force", if force { "true" } else { "false" });
-            let answer = client.send(&call).await?;
-            let immutable = answer.status == 422
-                && answer
-                    .told()
-                    .details
-                    .causes
-                    .iter()
-                    .any(|cause| cause.field == "addressType");
-            if answer.status != 409 && !immutable {
-                let slice: wire::EndpointSlice = answer.ok(&call)?.json("a slice")?;
-                return Ok(slice.metadata);
-            }
-            let Some(known) = self.slice(&id).await? else {
-                continue;
-            };
-            // K-6, K-13: force is for what is ours.
-            if !convert::is_ours(&known.metadata) {
-                return Err(error::error(
-                    ErrorKind::Conflict,
-                    "the slice's name is taken by another program",
-                )
-                .with_context("slice", id.name.to_string())
-                .with_hint("give the registration another id"));
-            }
-            if immutable {
-                // K-8: another family is another slice.
-                self.delete_slice(&id, &known).await?;
-            }
-            force = true;
-            pause(attempt).await;
-        }
-        Err(busy())
-    }
-
-    async fn delete_slice(&self, id: &Id, slice: &wire::EndpointSlice) -> Result<()> {
-        let only = json!({ "uid": slice.metadata.uid });
-        delete(
-            &self.reader,
-            &Call::delete(&SLICES, &id.namespace, &id.name, &only),
-        )
-        .await
-        .map(drop)
-    }
-
     async fn do_register(&self, registration: &Registration) -> Result<Lease> {
         let config = client_of(&self.reader).config();
         // Whatever is wrong with it is told before anything is sent.
-        convert::registration(registration, "", config)?;
+        intent::registration(registration, "", config)?;
         let home = self.reader.home().await?;
-        let mut slice = convert::registration(registration, &home, config)?;
+        let mut slice = intent::registration(registration, &home, config)?;
         let id = Id::of(&slice.metadata);
-        let seconds = convert::seconds(registration.ttl.unwrap_or(config.registration.ttl));
+        let seconds = intent::seconds(registration.ttl.unwrap_or(config.registration.ttl));
         self.ensure_service(registration, &home).await?;
         let lease = self.take_lease(&id, registration, seconds).await?;
         self.reader.beats.saw(&id, &said(&lease));
-        slice.metadata.owner_references = vec![convert::owner(&lease.metadata)];
+        slice.metadata.owner_references = vec![intent::owner(&lease.metadata)];
         let slice = self.apply(&slice).await?;
         let ttl = Duration::from_secs(seconds.into());
         let held = Held {
@@ -322,7 +178,7 @@ impl K8sRegistry {
         let held = self.held(&id);
         for (key, report) in &renewal.members {
             if held.as_ref().is_none_or(|held| held.health != *report) {
-                self.edit(key, |slice| convert::change_health(slice, report))
+                self.edit(key, |slice| intent::change_health(slice, report))
                     .await?;
                 self.edit_held(&id, |held| held.health = report.clone());
             }
@@ -337,42 +193,6 @@ impl K8sRegistry {
             }
         }
         Ok(())
-    }
-
-    /// Reads, changes and writes a slice of ours, until nobody else has changed it in between (K-14).
-    async fn edit(
-        &self,
-        key: &InstanceKey,
-        change: impl Fn(&mut wire::EndpointSlice) -> Result<()>,
-    ) -> Result<()> {
-        let id = self.id(key).await?;
-        for attempt in 1..=TRIES {
-            let Some(mut slice) = self.slice(&id).await? else {
-                return Err(match self.foreign(key).await? {
-                    Some(_) => convert::not_ours(key, None),
-                    None => gone(&key.to_string()),
-                });
-            };
-            if !convert::is_ours(&slice.metadata) {
-                let by = slice.metadata.labels.get(convert::MANAGED_BY);
-                return Err(convert::not_ours(key, by));
-            }
-            change(&mut slice)?;
-            let intent = convert::intent(&slice, Some(&slice.metadata.resource_version));
-            let call = Call::patch(&SLICES, &id.namespace, &id.name, Patch::Apply, &intent)
-                .query("fieldManager", MANAGER)
-                .query("force", "true");
-            let answer = client_of(&self.reader).send(&call).await?;
-            match answer.status {
-                404 | 409 => pause(attempt).await,
-                _ => {
-                    let written: wire::EndpointSlice = answer.ok(&call)?.json("a slice")?;
-                    self.edit_held(&id, |held| held.slice = written.metadata);
-                    return Ok(());
-                }
-            }
-        }
-        Err(busy())
     }
 
     /// An instance that others write.
@@ -406,42 +226,33 @@ impl K8sRegistry {
             return Ok(());
         }
         match self.slice(&id).await? {
-            Some(slice) if !convert::is_ours(&slice.metadata) => {
-                let by = slice.metadata.labels.get(convert::MANAGED_BY);
-                return Err(convert::not_ours(key, by));
+            Some(slice) if !record::is_ours(&slice.metadata) => {
+                let by = slice.metadata.labels.get(record::MANAGED_BY);
+                return Err(intent::not_ours(key, by));
             }
             Some(slice) => self.delete_slice(&id, &slice).await?,
             None if lease.is_none() && !held && self.foreign(key).await?.is_some() => {
-                return Err(convert::not_ours(key, None));
+                return Err(intent::not_ours(key, None));
             }
             None => {}
         }
         if let Some(lease) = lease {
             let only = json!({ "uid": lease.metadata.uid });
-            delete(
-                &self.reader,
-                &Call::delete(&LEASES, &id.namespace, &id.name, &only),
-            )
-            .await?;
+            self.reader
+                .client
+                .delete(&Call::delete(&LEASES, &id.namespace, &id.name, &only))
+                .await?;
         }
         forget();
         Ok(())
-    }
-
-    /// Withdraws what is still as we wrote it, and answers whether it was. The Lease first: whoever takes the id over from
-    /// then on has another, and another version of the slice.
-    async fn withdraw(&self, id: &Id, held: &Held) -> Result<bool> {
-        let lease = Call::delete(&LEASES, &id.namespace, &id.name, &as_written(&held.lease));
-        let slice = Call::delete(&SLICES, &id.namespace, &id.name, &as_written(&held.slice));
-        Ok(delete(&self.reader, &lease).await? && delete(&self.reader, &slice).await?)
     }
 
     async fn do_instance(&self, key: &InstanceKey) -> Result<Option<Instance>> {
         let id = self.id(key).await?;
         let rules = Rules::of(client_of(&self.reader).config(), true);
         if let Some(slice) = self.slice(&id).await?
-            && convert::is_ours(&slice.metadata)
-            && convert::id_of(&slice)? == key.id.as_str()
+            && record::is_ours(&slice.metadata)
+            && record::id_of(&slice)? == key.id.as_str()
         {
             let found = convert::slice(&slice, &rules).and_then(|fold| fold.instances.into_iter().next());
             return Ok(found.map(Arc::unwrap_or_clone));
@@ -450,52 +261,8 @@ impl K8sRegistry {
     }
 }
 
-/// The precondition that an object is as it was read or written.
-pub(crate) fn as_written(meta: &wire::Meta) -> serde_json::Value {
-    json!({ "uid": meta.uid, "resourceVersion": meta.resource_version })
-}
-
-/// Deletes and answers whether it was there; what was created again in between is left alone.
-pub(crate) async fn delete(reader: &Reader, call: &Call) -> Result<bool> {
-    let answer = client_of(reader).send(call).await?;
-    match answer.status {
-        404 | 409 => Ok(false),
-        _ => answer.ok(call).map(|_| true),
-    }
-}
-
-fn already_exists(answer: &Answer) -> bool {
-    answer.status == 409 && answer.told().reason == "AlreadyExists"
-}
-
-async fn pause(attempt: u32) {
-    sleep(Duration::from_millis(20 * u64::from(attempt)).mul_f32(fastrand::f32())).await;
-}
-
 fn group(id: &Id) -> LeaseGroup {
     LeaseGroup::new(format!("{}/{}", id.namespace, id.name))
-}
-
-fn gone(what: &str) -> Error {
-    error::error(ErrorKind::NotFound, "no such record")
-        .with_context("record", what)
-        .with_hint("register again")
-}
-
-fn lost(lease: &wire::Lease) -> Error {
-    error::error(
-        ErrorKind::Conflict,
-        "another program has registered this id and keeps it alive",
-    )
-    .with_context("lease", lease.metadata.name.clone())
-    .with_context("holder", lease.spec.holder_identity.clone())
-    .with_hint("give each instance an id of its own")
-}
-
-fn busy() -> Error {
-    error::error(ErrorKind::Conflict, "others keep changing the record")
-        .with_retry(Retry::Transient { after: None })
-        .with_hint("try again")
 }
 
 async fn within<T>(operation: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
@@ -549,14 +316,14 @@ impl ServiceRegistry for K8sRegistry {
     async fn update_meta(&self, key: &InstanceKey, change: &MetaChange) -> Result<()> {
         within(
             "update_meta",
-            self.edit(key, |slice| convert::change_meta(slice, change)),
+            self.edit(key, |slice| intent::change_meta(slice, change)),
         )
         .await
     }
 
     async fn report_health(&self, key: &InstanceKey, report: &HealthReport) -> Result<()> {
         within("report_health", async {
-            self.edit(key, |slice| convert::change_health(slice, report))
+            self.edit(key, |slice| intent::change_health(slice, report))
                 .await?;
             let id = self.id(key).await?;
             self.edit_held(&id, |held| held.health = report.clone());

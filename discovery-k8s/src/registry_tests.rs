@@ -23,8 +23,8 @@ fn lease_of(backend_holder: &str) -> Value {
 }
 
 fn slice_of_ours() -> Value {
-    let slice = convert::registration(&web(), "default", &crate::K8sConfig::at("h")).unwrap();
-    let mut slice = convert::intent(&slice, Some("7"));
+    let slice = intent::registration(&web(), "default", &crate::K8sConfig::at("h")).unwrap();
+    let mut slice = intent::intent(&slice, Some("7"));
     slice["metadata"]["uid"] = "u".into();
     slice
 }
@@ -120,7 +120,7 @@ async fn k_14_what_others_change_for_ever_is_given_up() {
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.is_retryable());
-    assert_eq!(server.asked("PATCH ").len(), TRIES as usize);
+    assert_eq!(server.asked("PATCH ").len(), write::TRIES as usize);
 }
 
 #[tokio::test]

@@ -8,8 +8,9 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     feed::{Scope, Step, follow},
+    merge::Merge,
     reader::Reader,
-    slices::{Id, Merge},
+    slices::Id,
     wire::{EndpointSlice, Lease, Object, Service},
 };
 

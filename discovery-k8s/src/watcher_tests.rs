@@ -121,7 +121,7 @@ async fn pods_need_no_leases_and_what_we_registered_does() {
             let mut pod = slice("a", "5", &["192.0.2.1"]);
             if managed {
                 pod["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"] =
-                    json!(crate::convert::MANAGER);
+                    json!(crate::record::MANAGER);
                 let record = json!({ "id": "one", "port": 80, "weight": 1, "status": "passing", "ttl": 10 });
                 pod["metadata"]["annotations"] =
                     json!({ "discovery.system-control.io/instance": record.to_string() });

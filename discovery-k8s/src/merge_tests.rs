@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use discovery_core::{Registration, Weight};
 use serde_json::{Value, json};
 
@@ -233,7 +235,7 @@ fn ours(meta: &str) -> wire::EndpointSlice {
         .meta("k", meta)
         .build()
         .unwrap();
-    crate::convert::registration(&registration, "default", &K8sConfig::at("h")).unwrap()
+    crate::intent::registration(&registration, "default", &K8sConfig::at("h")).unwrap()
 }
 
 fn lease(renewed: &str) -> wire::Lease {
@@ -293,7 +295,7 @@ async fn k_10_without_a_lease_it_has_its_ttl_and_no_more() {
 fn k_2_what_its_owner_drains_is_no_spare() {
     let mut slice = ours("v");
     let draining = discovery_core::HealthReport::default().with_draining(true);
-    crate::convert::change_health(&mut slice, &draining).unwrap();
+    crate::intent::change_health(&mut slice, &draining).unwrap();
     let mut merge = merge();
     merge.put_slice(&slice);
     assert!(merge.shown()[0].draining);
