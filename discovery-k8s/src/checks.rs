@@ -67,12 +67,21 @@ impl K8sConfig {
         self.server_url()?;
         self.token_source()?;
         cluster.tls.validate()?;
-        if cluster.server.is_some() {
+        let credentials = self.token_source()?.is_some() || cluster.tls != TlsConfig::default();
+        if cluster.service_account.is_some() {
+            if credentials || cluster.kubeconfig.is_some() || cluster.context.is_some() {
+                return Err(invalid(
+                    "cluster_config.service_account",
+                    "beside other credentials or a kubeconfig",
+                )
+                .with_hint("keep `service_account`, or the others"));
+            }
+        } else if cluster.server.is_some() {
             if cluster.kubeconfig.is_some() || cluster.context.is_some() {
                 return Err(invalid("cluster_config", "both a server and a kubeconfig")
                     .with_hint("keep `server`, or `kubeconfig` and `context`"));
             }
-        } else if self.token_source()?.is_some() || cluster.tls != TlsConfig::default() {
+        } else if credentials {
             return Err(
                 invalid("cluster_config", "a token or TLS settings without `server`")
                     .with_hint("name the server, or put them into the kubeconfig"),

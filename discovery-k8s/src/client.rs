@@ -19,7 +19,7 @@ use tracing::info;
 
 use crate::{
     call::Call,
-    cluster::{config_invalid, settings},
+    cluster::{connect, settings},
     config::K8sConfig,
     error, wire,
 };
@@ -80,6 +80,8 @@ pub(crate) struct Client(Arc<Inner>);
 struct Inner {
     config: K8sConfig,
     made: Mutex<Option<Made>>,
+    /// Held while a client is made.
+    turn: Arc<Mutex<()>>,
     display: OnceLock<String>,
 }
 
@@ -100,6 +102,7 @@ impl Client {
         Ok(Self(Arc::new(Inner {
             config,
             made: Mutex::default(),
+            turn: Arc::default(),
             display,
         })))
     }
@@ -132,7 +135,7 @@ impl Client {
                 let settings = settings(&self.0.config).await?;
                 let namespace = settings.default_namespace.as_str().into();
                 self.0.display.get_or_init(|| settings.cluster_url.to_string());
-                let client = kube::Client::try_from(settings).map_err(config_invalid)?;
+                let client = connect(settings, &self.0.turn).await?;
                 let new = Made {
                     client,
                     namespace,

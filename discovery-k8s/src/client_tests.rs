@@ -109,13 +109,88 @@ async fn a_plug_in_of_the_kubeconfig_is_run() {
     let broken = json!({ "exec": { "apiVersion": "client.authentication.k8s.io/v1", "command": "/no/such/plug-in", "interactiveMode": "Never" } });
     let file = kubeconfig(&server, &broken);
     let error = with_kubeconfig(&file, "production").version().await.unwrap_err();
-    assert!(
-        matches!(
-            error.kind(),
-            ErrorKind::Unauthenticated | ErrorKind::ConfigInvalid
-        ),
-        "{error:?}"
+    assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error:?}");
+}
+
+#[tokio::test]
+async fn what_a_plug_in_prints_and_is_called_with_is_never_shown() {
+    let server = guarded("t").await;
+    for script in ["echo s3ntinel >&2; echo s3ntinel; exit 3", "echo 's3ntinel: ['"] {
+        let exec = json!({ "exec": {
+            "apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "interactiveMode": "Never",
+            "args": ["-c", script], "env": [{ "name": "SECRET", "value": "s3ntinel" }],
+        } });
+        let file = kubeconfig(&server, &exec);
+        let error = with_kubeconfig(&file, "production").version().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error:?}");
+        assert!(!format!("{error:?} {error}").contains("s3ntinel"), "{error:?}");
+    }
+}
+
+/// A plug-in that hangs costs its deadline and blocks no thread of the runtime, and there is never a second one beside it.
+#[tokio::test]
+async fn a_plug_in_that_hangs_runs_into_the_deadline() {
+    let server = guarded("t").await;
+    let folder = tempfile::tempdir().unwrap();
+    let (runs, go) = (folder.path().join("runs"), folder.path().join("go"));
+    let script = format!(
+        "echo ran >> {}; for i in $(seq 200); do [ -e {} ] && break; sleep 0.05; done; exit 1",
+        runs.display(),
+        go.display()
     );
+    let exec = json!({ "exec": {
+        "apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "interactiveMode": "Never",
+        "args": ["-c", script],
+    } });
+    let file = kubeconfig(&server, &exec);
+    let client = with_kubeconfig(&file, "production");
+    let until = Instant::now() + Duration::from_millis(300);
+    for _ in 0..2 {
+        let error = client
+            .answer(&Call::version(), until, DEADLINE)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error:?}");
+    }
+    discovery_testkit::eventually("one run", Duration::from_secs(20), || async {
+        match std::fs::read_to_string(&runs) {
+            Ok(text) if text.lines().count() == 1 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    std::fs::write(go, "").unwrap();
+}
+
+#[tokio::test]
+async fn a_kubeconfig_that_cannot_be_read_shows_no_piece_of_itself() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "users:\n- user: { token: s3ntinel\n  name: [\n").unwrap();
+    let error = with_kubeconfig(&file, "production").version().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConfigInvalid, "{error:?}");
+    assert!(!format!("{error:?} {error}").contains("s3ntinel"), "{error:?}");
+}
+
+/// Token, authority and namespace come from the account's folder; the real server's tests rotate them.
+#[tokio::test]
+async fn the_folder_of_a_service_account_is_read_whole() {
+    let server = guarded("of-the-pod").await;
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let mut config = server.config();
+    config.cluster_config.service_account = Some(folder.path().to_owned());
+    let client = || Client::new(config.clone()).unwrap();
+    write("token", "of-the-pod");
+    let error = client().version().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConfigInvalid, "{error:?}");
+    assert!(error.to_string().contains("namespace"), "{error}");
+    write("namespace", "payments\n");
+    // Any authority will do where no TLS is spoken.
+    let made = discovery_testkit::server::Authority::make().await.unwrap();
+    write("ca.crt", &std::fs::read_to_string(made.ca()).unwrap());
+    let client = client();
+    client.version().await.unwrap();
+    assert_eq!(&*client.own_namespace().await.unwrap(), "payments");
 }
 
 #[tokio::test]

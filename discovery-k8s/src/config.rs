@@ -38,6 +38,9 @@ pub struct ClusterConfig {
     pub kubeconfig: Option<PathBuf>,
     /// The context of the kubeconfig; its current one where there is none.
     pub context: Option<String>,
+    /// The folder of a service account, with `token`, `ca.crt` and `namespace`, all read again when they change; goes before any
+    /// kubeconfig. Without `server`, `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT` say where the apiserver is.
+    pub service_account: Option<PathBuf>,
     /// `host:port`, `https://…` or `http://…` of an apiserver, instead of a kubeconfig.
     pub server: Option<String>,
     /// With `server`: the bearer token itself.
@@ -245,6 +248,7 @@ impl K8sConfig {
         params: &[
             ("kubeconfig", "cluster_config.kubeconfig"),
             ("context", "cluster_config.context"),
+            ("service_account", "cluster_config.service_account"),
             ("namespace", "service_discovery.namespaces"),
             ("namespaces", "service_discovery.namespaces"),
             ("tls", "cluster_config.tls.enabled"),

@@ -3,6 +3,7 @@
 use std::{error::Error as _, time::Duration};
 
 use discovery_core::{Error, ErrorKind, Retry, tls};
+use kube::client::AuthError;
 
 use crate::wire;
 
@@ -101,17 +102,18 @@ pub(crate) fn of_transport(failed: kube::Error) -> Error {
             )
             .with_source(failed);
     }
+    let failed = match failed {
+        kube::Error::Auth(failed) => return no_credentials(failed),
+        other => other,
+    };
     let mut chain = failed.to_string();
     let mut cause = failed.source();
     while let Some(error) = cause {
+        if error.is::<AuthError>() || chain.contains("auth exec") {
+            return without_credentials();
+        }
         chain = format!("{chain} {error}");
         cause = error.source();
-    }
-    if matches!(failed, kube::Error::Auth(_)) || chain.contains("bearer token") || chain.contains("auth exec")
-    {
-        return error(ErrorKind::Unauthenticated, "no credentials could be had")
-            .with_hint("check the token file, or run the kubeconfig's plug-in by hand")
-            .with_source(failed);
     }
     if chain.contains("invalid HTTP") || chain.contains("parsed") || chain.contains("InvalidMessage") {
         error(ErrorKind::Protocol, "the answer is not HTTP")
@@ -124,6 +126,25 @@ pub(crate) fn of_transport(failed: kube::Error) -> Error {
     } else {
         error(ErrorKind::Unavailable, "the connection broke").with_source(failed)
     }
+}
+
+/// What it means that no credentials could be had; never what a plug-in printed, nor how it was called: either may hold a
+/// secret.
+pub(crate) fn no_credentials(failed: AuthError) -> Error {
+    match failed {
+        AuthError::AuthExecRun { out, .. } => {
+            without_credentials().with_context("plug_in", out.status.to_string())
+        }
+        AuthError::AuthExecParse(_) => {
+            without_credentials().with_context("plug_in", "its answer is no ExecCredential")
+        }
+        other => without_credentials().with_source(other),
+    }
+}
+
+fn without_credentials() -> Error {
+    error(ErrorKind::Unauthenticated, "no credentials could be had")
+        .with_hint("check the token file, or run the kubeconfig's plug-in by hand")
 }
 
 /// A deadline passed.

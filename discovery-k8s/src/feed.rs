@@ -158,7 +158,11 @@ impl<T: Object> Feed<T> {
                     self.state = State::Open(Box::new(self.open().await?));
                 }
                 State::Open(open) => match open.read().await {
-                    Ok(true) => self.take()?,
+                    Ok(true) => {
+                        if let Err(failed) = self.take() {
+                            self.again(failed).await?;
+                        }
+                    }
                     Ok(false) => self.ended().await?,
                     // K-31: what was cut in the middle of a line is asked for again.
                     Err(failed) if open.told && failed.kind() == ErrorKind::Unavailable => {
@@ -206,8 +210,10 @@ impl<T: Object> Feed<T> {
             let object = event.object.get();
             let typed =
                 || serde_json::from_str::<T>(object).map_err(|failed| error::of_body(failed, "an object"));
-            open.told = true;
-            self.short = 0;
+            if event.kind != "ERROR" {
+                open.told = true;
+                self.short = 0;
+            }
             match event.kind.as_str() {
                 "ADDED" | "MODIFIED" => {
                     let object = typed()?;
@@ -250,19 +256,29 @@ impl<T: Object> Feed<T> {
             self.short = 0;
         } else {
             if open.since.elapsed() < SHORT.min(self.watch / 2) {
-                self.short += 1;
-                if self.short > SHORT_ONES {
-                    return Err(error::error(
-                        ErrorKind::Unavailable,
-                        "the server ends every watch at once",
-                    ));
-                }
-                sleep(SHORT.mul_f32(fastrand::f32()) * self.short).await;
+                let at_once = error::error(ErrorKind::Unavailable, "the server ends every watch at once");
+                self.again(at_once).await?;
             }
             self.probe().await?;
         }
         self.state = State::Between;
         self.queue.push_back(Step::Confirmed);
+        Ok(())
+    }
+
+    /// K-21, K-25: opens the watch again where it was, after a pause that grows; what is of no use several times in a row ends
+    /// the feed, and so does what no pause heals.
+    async fn again(&mut self, failed: Error) -> Result<()> {
+        self.short += 1;
+        if failed.kind() != ErrorKind::Unavailable
+            || failed.retry_after().is_some()
+            || self.short > SHORT_ONES
+        {
+            return Err(failed);
+        }
+        debug!(%failed, "a watch was of no use and is opened again");
+        sleep(SHORT.mul_f32(fastrand::f32()) * self.short).await;
+        self.state = State::Between;
         Ok(())
     }
 

@@ -100,11 +100,36 @@ async fn k_20_a_version_that_is_gone_is_told_in_both_shapes_and_never_tried_agai
 }
 
 #[tokio::test]
-async fn k_21_any_other_error_event_ends_the_watch_with_its_kind() {
-    for (code, reason, kind) in [
-        (500, "InternalError", ErrorKind::Unavailable),
-        (504, "Timeout", ErrorKind::Unavailable),
-        (403, "Forbidden", ErrorKind::PermissionDenied),
+async fn k_21_an_error_event_that_may_heal_costs_a_pause_and_the_watch_goes_on_where_it_was() {
+    let server = Server::start(|asked| match asked.nth {
+        0 => Reply::json(200, &list("5", &[])),
+        1 => Reply::events(&[
+            event("ADDED", &slice("a", "6", &["192.0.2.1"])),
+            event("ERROR", &refusal(500, "InternalError", "")),
+        ]),
+        2 => Reply::events(&[event("ERROR", &refusal(504, "Timeout", ""))]),
+        _ => Reply::parts(vec![
+            line(&event("ADDED", &slice("b", "7", &["192.0.2.2"]))),
+            open(),
+        ]),
+    })
+    .await;
+    let mut feed = feed(&server);
+    step(&mut feed).await.unwrap();
+    assert_eq!(name(change(&mut feed).await), "put a@6");
+    assert_eq!(name(change(&mut feed).await), "put b@7");
+    assert_eq!(server.asked("limit=").len(), 1, "no list in between");
+    for again in &server.asked("watch=1")[1..] {
+        assert!(again.is("resourceVersion=6"), "{}", again.line);
+    }
+}
+
+#[tokio::test]
+async fn k_21_an_error_event_that_stays_or_cannot_heal_ends_the_watch_with_its_kind() {
+    for (code, reason, kind, watches) in [
+        (500, "InternalError", ErrorKind::Unavailable, 6),
+        (403, "Forbidden", ErrorKind::PermissionDenied, 1),
+        (429, "TooManyRequests", ErrorKind::RateLimited, 1),
     ] {
         let server = Server::start(move |asked| {
             if asked.is("watch=1") {
@@ -117,6 +142,7 @@ async fn k_21_any_other_error_event_ends_the_watch_with_its_kind() {
         let mut feed = feed(&server);
         step(&mut feed).await.unwrap();
         assert_eq!(change(&mut feed).await.unwrap_err().kind(), kind);
+        assert_eq!(server.asked("watch=1").len(), watches, "{code}");
     }
 }
 

@@ -12,10 +12,14 @@ use futures::{FutureExt as _, future::BoxFuture};
 use libtest_mimic::{Arguments, Trial};
 use tokio::{sync::Mutex, time::timeout};
 
+#[path = "real/credentials.rs"]
+mod credentials;
 #[path = "real/history.rs"]
 mod history;
 #[path = "real/leases.rs"]
 mod leases;
+#[path = "real/reads.rs"]
+mod reads;
 #[path = "real/rights.rs"]
 mod rights;
 mod servers;
@@ -37,6 +41,15 @@ macro_rules! cases {
 const CASES: &[Case] = cases![
     rights::the_least_roles_are_enough,
     rights::k_18_a_client_without_rights_is_told_verb_and_resource,
+    credentials::k_18_a_service_account_outlives_its_token,
+    credentials::a_replaced_authority_is_read_while_running,
+    credentials::each_context_of_a_kubeconfig_is_another_client,
+    credentials::a_plug_in_of_the_kubeconfig_is_asked_again,
+    reads::services_by_another_name_and_headless_ones_are_found,
+    reads::a_pod_of_two_families_is_found_at_the_one_wanted,
+    reads::what_is_not_ready_is_healthy_only_where_it_is_asked_for,
+    reads::several_namespaces_all_of_them_and_selectors,
+    reads::annotations_and_labels_are_shown,
     writes::k_6_what_others_wrote_is_never_touched,
     writes::k_7_k_8_what_a_slice_cannot_hold_is_refused_before_or_by_the_server,
     writes::k_8_another_family_replaces_the_slice,
@@ -50,6 +63,9 @@ const CASES: &[Case] = cases![
     leases::two_registrants_of_one_id_do_not_fight,
     history::k_33_an_apiserver_killed_under_a_watch_takes_nothing_along,
     history::k_20_history_compacted_under_a_stale_watch,
+    history::k_26_a_server_that_came_back_with_less_history_is_noticed,
+    history::k_30_history_compacted_between_two_pages,
+    history::k_31_a_watch_that_trickles_in_says_the_same,
     history::three_hundred_slices_of_a_hundred,
 ];
 

@@ -4,30 +4,22 @@ use discovery_core::{
     Backend, ConfigKey, ErrorKind, HealthReport, MetaChange, PutMode, Query, Renewal, Scope, Status,
 };
 use futures::StreamExt as _;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     Shared,
     servers::Kube,
-    support::{admin, ask, change, cluster, web},
+    support::{admin, bind, change, cluster, web},
 };
 
-const READ: &str = include_str!("../../../examples/kubernetes/role-read.yaml");
+pub(crate) const READ: &str = include_str!("../../../examples/kubernetes/role-read.yaml");
 const REGISTER: &str = include_str!("../../../examples/kubernetes/role-register.yaml");
 const CONFIG: &str = include_str!("../../../examples/kubernetes/role-config.yaml");
 
 /// A backend of `user`, who has this Role and nothing else.
 async fn under(kube: &Kube, role: &str, user: &str) -> Backend {
-    let role: Value = serde_saphyr::from_str(role).unwrap();
-    let name = role["metadata"]["name"].as_str().unwrap();
-    let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
-    ask(kube, "POST", &format!("{rbac}/roles"), Some(&role)).await;
-    let binding = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": { "name": name },
-        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name },
-        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user }],
-    });
-    ask(kube, "POST", &format!("{rbac}/rolebindings"), Some(&binding)).await;
+    let who = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user });
+    bind(kube, role, user, &who).await;
     let backend = discovery_k8s::backend(kube.config(user)).unwrap();
     // Rights take a moment to arrive.
     let probe = ConfigKey::new("probe").unwrap();

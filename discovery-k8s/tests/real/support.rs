@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use discovery_core::{Backend, Change, Query, Registration, RegistrationBuilder, WatchStream};
 use futures::StreamExt as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::{
@@ -86,4 +86,18 @@ pub(crate) async fn change(watch: &mut WatchStream) -> discovery_core::Result<Ch
             return Ok(event.change);
         }
     }
+}
+
+/// Makes this Role, under a name of its own, and binds `who` to it.
+pub(crate) async fn bind(kube: &Kube, role: &str, name: &str, who: &Value) {
+    let mut role: Value = serde_saphyr::from_str(role).unwrap();
+    role["metadata"]["name"] = name.into();
+    let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    ask(kube, "POST", &format!("{rbac}/roles"), Some(&role)).await;
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": { "name": name },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name },
+        "subjects": [who],
+    });
+    ask(kube, "POST", &format!("{rbac}/rolebindings"), Some(&binding)).await;
 }
