@@ -5,6 +5,7 @@
 pub mod consul;
 pub mod fanout;
 pub mod harness;
+pub mod k8s;
 pub mod lookup;
 pub mod pick;
 pub mod publish;

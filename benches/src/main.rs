@@ -5,17 +5,18 @@ use std::{ffi::OsString, fs, path::PathBuf, process::ExitCode};
 use discovery_bench::{
     consul, fanout,
     harness::{Plan, Report},
-    lookup, pick, publish,
+    k8s, lookup, pick, publish,
 };
 
 type Race = fn(&Plan, &mut Report);
 
-const RACES: [(&str, Race); 5] = [
+const RACES: [(&str, Race); 6] = [
     ("pick", pick::run),
     ("lookup", lookup::run),
     ("publish", publish::run),
     ("fanout", fanout::run),
     ("consul", consul::run),
+    ("k8s", k8s::run),
 ];
 
 struct Args {
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => {
             eprintln!(
-                "{error}\nusage: discovery-bench [--short] [--out FILE] [pick|lookup|publish|fanout|consul]…"
+                "{error}\nusage: discovery-bench [--short] [--out FILE] [pick|lookup|publish|fanout|consul|k8s]…"
             );
             return ExitCode::from(2);
         }

@@ -154,9 +154,12 @@ impl<T: Object> Feed<T> {
                     self.state = State::Between;
                     return Ok(Step::All(all));
                 }
-                State::Between => {
-                    self.state = State::Open(Box::new(self.open().await?));
-                }
+                State::Between => match self.open().await {
+                    Ok(open) => self.state = State::Open(Box::new(open)),
+                    // The connection may have gone with the watch before: that is worth one more.
+                    Err(failed) if self.short == 0 => self.again(failed).await?,
+                    Err(failed) => return Err(failed),
+                },
                 State::Open(open) => match open.read().await {
                     Ok(true) => {
                         if let Err(failed) = self.take() {

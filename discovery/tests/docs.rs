@@ -148,3 +148,8 @@ fn rules_are_proved(page: &str, ids: &[(char, usize)]) {
 fn every_rule_of_consul_is_proved() {
     rules_are_proved("docs/reference/consul-rules.md", &[('C', 43), ('H', 7)]);
 }
+
+#[test]
+fn every_rule_of_kubernetes_is_proved() {
+    rules_are_proved("docs/reference/k8s-rules.md", &[('K', 33)]);
+}
