@@ -113,6 +113,11 @@ impl Client {
         self.0.can
     }
 
+    /// The registry itself, for what concerns records of other programs: nothing done through it is kept up by this client.
+    pub fn registry(&self) -> &Arc<dyn ServiceRegistry> {
+        &self.0.backend.registry
+    }
+
     // === registration ===
 
     /// Registers an instance and keeps it registered until it is deregistered or the client shut down.

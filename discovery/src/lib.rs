@@ -16,7 +16,10 @@ mod values;
 pub use builder::ClientBuilder;
 pub use client::Client;
 pub use discovery_core::*;
-pub use open::{ClientConfig, builder_for, builder_from_config, builder_from_env, builder_from_uri, explain};
+pub use open::{
+    ClientConfig, backends, builder_for, builder_from, builder_from_config, builder_from_env,
+    builder_from_uri, explain, loader,
+};
 pub use registered::Registered;
 pub use status::ClientStatus;
 pub use values::ConfigValues;

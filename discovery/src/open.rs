@@ -8,11 +8,15 @@ use std::{
 
 use discovery_core::{
     Backend, Error, ErrorKind, Result,
-    config::{EnvVar, HighAvailability, KnownBlock, Loader, Setting, default_paths, duration, parse_uri},
+    config::{
+        AclPolicies, ConnectIntentions, DatacenterFederation, DiscoveryMetrics, DynamicConfiguration, EnvVar,
+        HealthCheckSets, HighAvailability, KnownBlock, Loader, ServiceDefinition, Setting, SidecarProxies,
+        default_paths, duration, parse_uri,
+    },
     memory::{MemoryConfig, MemoryStore},
     pick::strategy_named,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tracing::warn;
 
@@ -45,6 +49,14 @@ const KUBERNETES_BLOCK: KnownBlock = KnownBlock::missing_feature("kubernetes_dis
 const KNOWN: &[KnownBlock] = &[
     ClientConfig::BLOCK,
     HighAvailability::BLOCK,
+    ServiceDefinition::BLOCK,
+    HealthCheckSets::BLOCK,
+    DatacenterFederation::BLOCK,
+    ConnectIntentions::BLOCK,
+    SidecarProxies::BLOCK,
+    DynamicConfiguration::BLOCK,
+    DiscoveryMetrics::BLOCK,
+    AclPolicies::BLOCK,
     MemoryConfig::BLOCK,
     CONSUL_BLOCK,
     KnownBlock::missing_feature("etcd", "etcd"),
@@ -53,6 +65,23 @@ const KNOWN: &[KnownBlock] = &[
     KnownBlock::missing_feature("dns_discovery", "dns"),
     KnownBlock::missing_feature("local", "local"),
 ];
+
+/// Blocks that are loaded and validated, but not acted on in this release, each with what validates it.
+const LATER: &[(&str, Validate)] = &[
+    ("health_checks", valid::<HealthCheckSets>),
+    ("datacenter_federation", valid::<DatacenterFederation>),
+    ("connect_intentions", valid::<ConnectIntentions>),
+    ("sidecar_proxies", valid::<SidecarProxies>),
+    ("dynamic_configuration", valid::<DynamicConfiguration>),
+    ("discovery_metrics", valid::<DiscoveryMetrics>),
+    ("acl_policies", valid::<AclPolicies>),
+];
+
+type Validate = fn(&Loader, &str) -> Result<()>;
+
+fn valid<T: DeserializeOwned>(loaded: &Loader, name: &str) -> Result<()> {
+    loaded.block::<T>(name).map(drop)
+}
 
 /// Environment variables that are ours but set no field.
 const RESERVED: &[&str] = &[
@@ -163,7 +192,7 @@ impl Client {
 pub fn builder_from_uri(uri: &str) -> Result<ClientBuilder> {
     let parsed = parse_uri(uri)?;
     let loaded = loader().env(env::vars_os())?.uri(&parsed)?;
-    builder(&loaded, &parsed.scheme)
+    builder_from(&loaded, &parsed.scheme)
 }
 
 /// As [`Client::from_config`], to be configured further.
@@ -183,7 +212,7 @@ pub fn builder_from_config(path: impl AsRef<Path>) -> Result<ClientBuilder> {
         named = backends(&loaded);
     }
     match named[..] {
-        [backend] => builder(&loaded, backend),
+        [backend] => builder_from(&loaded, backend),
         [] => Err(Error::new(ErrorKind::ConfigInvalid, "no backend is configured")
             .with_context("file", path.as_ref().display().to_string())
             .with_hint(format!("add a block for one of: {}", BACKENDS.join(", ")))),
@@ -234,7 +263,7 @@ pub fn builder_for<'a>(
             None => loader.set(path, value)?,
         };
     }
-    builder(&loader, block)
+    builder_from(&loader, block)
 }
 
 /// Every setting in force when this file is loaded, with where it came from; secrets are masked.
@@ -245,22 +274,48 @@ pub fn explain(path: impl AsRef<Path>) -> Result<Vec<Setting>> {
     Ok(loader().file(path)?.env(env::vars_os())?.explain())
 }
 
-fn loader() -> Loader {
+/// The blocks of the backends built in: what [`builder_from`] takes as `backend`.
+pub fn backends() -> &'static [&'static str] {
+    BACKENDS
+}
+
+/// A loader that knows every block, for programs that put settings together in ways of their own.
+pub fn loader() -> Loader {
     Loader::new(KNOWN).reserve(RESERVED)
 }
 
-/// The one path from settings to a client, whatever way they came.
-fn builder(loaded: &Loader, backend: &str) -> Result<ClientBuilder> {
+/// A client of the backend whose block is `backend`, as `loaded` says: the one path from settings to a client, whatever way
+/// they came.
+///
+/// # Errors
+/// As [`Client::from_config`].
+pub fn builder_from(loaded: &Loader, backend: &str) -> Result<ClientBuilder> {
     let client: ClientConfig = loaded.block("client")?;
     let mut builder = Client::builder(connect(loaded, backend)?);
-    if loaded.blocks().contains(&"high_availability") {
+    let blocks = loaded.blocks();
+    let mut later = Vec::new();
+    if blocks.contains(&"high_availability") {
         let block: HighAvailability = loaded.block("high_availability")?;
         builder = builder.high_availability(&block)?;
-        warn!(
-            "loaded, but not acted on in this release: high_availability.discovery.failover_mechanisms, \
-             high_availability.health_checks.check_intervals and timeout_configuration, \
-             high_availability.service_registration.register_on_startup"
-        );
+        later.extend([
+            "high_availability.discovery.failover_mechanisms",
+            "high_availability.health_checks.check_intervals",
+            "high_availability.health_checks.timeout_configuration",
+            "high_availability.service_registration.register_on_startup",
+        ]);
+    }
+    if blocks.contains(&"service_definition") {
+        let definition: ServiceDefinition = loaded.block("service_definition")?;
+        later.extend(definition.connect.map(|_| "service_definition.connect"));
+    }
+    for (name, validate) in LATER {
+        if blocks.contains(name) {
+            validate(loaded, name)?;
+            later.push(name);
+        }
+    }
+    if !later.is_empty() {
+        warn!("loaded, but not acted on in this release: {}", later.join(", "));
     }
     builder = builder.timeout(client.timeout).linger(client.linger);
     if let Some(max_stale) = client.max_stale {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use discovery::{
-    Check, Client, Error, ErrorKind, Query, Registration, Source, builder_for,
+    Check, Client, Error, ErrorKind, Query, Registration, Source, builder_for, builder_from_config,
     config::{HighAvailability, Loader},
     explain,
     memory::MemoryStore,
@@ -504,4 +504,25 @@ async fn code_alone_names_backend_servers_and_settings() {
         let error = builder_for(backend, servers, settings).unwrap_err();
         assert!(error.hint().is_some(), "{error:?}");
     }
+}
+
+/// Every block of the specification, character for character; some name backends that a build may lack.
+#[tokio::test]
+async fn every_file_of_the_specification_loads() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/specification");
+    let mut files = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let names_backend = ["consul:", "etcd:", "kubernetes_discovery:", "dns_discovery:"]
+            .iter()
+            .any(|block| text.contains(&format!("\n{block}\n")));
+        if !names_backend {
+            let (_dir, path) = file(&format!("memory: {{}}\n{text}"));
+            let loaded = builder_from_config(&path);
+            assert!(loaded.is_ok(), "{}: {:#}", path.display(), loaded.unwrap_err());
+        }
+        files += 1;
+    }
+    assert_eq!(files, 12);
 }

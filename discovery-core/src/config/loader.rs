@@ -319,7 +319,7 @@ impl Loader {
                 tree.merge(block.clone());
             }
         }
-        T::deserialize(&tree).map_err(|fault| fault.into_error(name))
+        T::deserialize(&tree).map_err(|fault| fault.at(&tree.origin).into_error(name))
     }
 
     /// Every setting in force, defaults included, ordered by path.

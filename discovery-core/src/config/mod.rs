@@ -8,6 +8,7 @@
 //! - TLS takes a `tls: TlsConfig` field,
 //! - `flatten` and untagged enums cost the exact place of a mistake, and are better left out.
 
+mod blocks;
 mod de;
 pub mod duration;
 mod env;
@@ -23,6 +24,13 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
+pub use blocks::{
+    AclPolicies, AclPolicy, Action, CheckLook, ConfigMapKeys, ConfigMaps, Connect, ConnectIntentions,
+    ConsulKv, CrossDcService, Datacenter, DatacenterFederation, DeclaredCheck, DeclaredLook,
+    DiscoveryMetrics, DynamicConfiguration, EtcdKv, HealthCheckSets, Intention, Metric, MetricType,
+    NetworkSegment, Notifications, Polling, Proxy, ServiceCheck, ServiceChecks, ServiceDefinition,
+    SidecarProxies, SidecarProxy, SidecarService, Upstream, UpstreamConfig, Upstreams, Variables,
+};
 pub use duration::{format_duration, parse_duration};
 pub use env::{EnvVar, default_paths};
 pub use high_availability::{
