@@ -8,6 +8,7 @@ pub mod etcd;
 pub mod eureka;
 pub mod fanout;
 pub mod harness;
+pub mod k8s;
 pub mod lookup;
 pub mod pick;
 pub mod publish;

@@ -5,12 +5,12 @@ use std::{ffi::OsString, fs, path::PathBuf, process::ExitCode};
 use discovery_bench::{
     consul, dns, etcd, eureka, fanout,
     harness::{Plan, Report},
-    lookup, pick, publish,
+    k8s, lookup, pick, publish,
 };
 
 type Race = fn(&Plan, &mut Report);
 
-const RACES: [(&str, Race); 8] = [
+const RACES: [(&str, Race); 9] = [
     ("pick", pick::run),
     ("lookup", lookup::run),
     ("publish", publish::run),
@@ -19,6 +19,7 @@ const RACES: [(&str, Race); 8] = [
     ("etcd", etcd::run),
     ("dns", dns::run),
     ("eureka", eureka::run),
+    ("k8s", k8s::run),
 ];
 
 struct Args {
@@ -51,7 +52,7 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => {
             eprintln!(
-                "{error}\nusage: discovery-bench [--short] [--out FILE] [pick|lookup|publish|fanout|consul|etcd|dns|eureka]…"
+                "{error}\nusage: discovery-bench [--short] [--out FILE] [pick|lookup|publish|fanout|consul|etcd|dns|eureka|k8s]…"
             );
             return ExitCode::from(2);
         }

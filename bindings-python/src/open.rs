@@ -41,9 +41,13 @@ impl Opening<'_, '_> {
                     .map(|(key, value)| (format!(".{key}"), value)),
             );
         }
+        let token = match self.backend.as_deref() {
+            Some("k8s" | "kubernetes") => ".cluster_config.token",
+            _ => ".authentication.token",
+        };
         let duration = |given: Option<Seconds>| given.map(|Seconds(given)| format_duration(given));
         let text = [
-            (".authentication.token", self.token),
+            (token, self.token),
             ("client.timeout", duration(self.timeout)),
             ("client.max_stale", duration(self.max_stale)),
             ("client.load_balancing", self.strategy),

@@ -26,7 +26,7 @@ use crate::{
 /// interpreter exits. `AsyncServiceRegistry` is its asyncio twin.
 ///
 /// Args:
-///     backend: `consul`, `memory` or another backend of this build; `None` for what the environment says.
+///     backend: `consul`, `k8s`, `memory` or another backend of this build; `None` for what the environment says.
 ///     endpoints: A server or several, such as `"127.0.0.1:8500"`; the vendor's own environment variables and
 ///         defaults apply where there is none.
 ///     config: Settings of the backend, as its block in a configuration file has them.

@@ -35,6 +35,8 @@ const BACKENDS: &[&str] = &[
     DNS_BLOCK,
     #[cfg(feature = "eureka")]
     EUREKA,
+    #[cfg(feature = "k8s")]
+    KUBERNETES,
 ];
 const MEMORY: &str = "memory";
 const CONSUL: &str = "consul";
@@ -43,6 +45,8 @@ const ETCD: &str = "etcd";
 const DNS: &str = "dns";
 const DNS_BLOCK: &str = "dns_discovery";
 const EUREKA: &str = "eureka";
+#[cfg(feature = "k8s")]
+const KUBERNETES: &str = "kubernetes_discovery";
 
 #[cfg(feature = "consul")]
 const CONSUL_BLOCK: KnownBlock = discovery_consul::ConsulConfig::BLOCK;
@@ -69,6 +73,11 @@ const EUREKA_BLOCK: KnownBlock = discovery_eureka::EurekaConfig::BLOCK;
 #[cfg(not(feature = "eureka"))]
 const EUREKA_BLOCK: KnownBlock = KnownBlock::missing_feature(EUREKA, EUREKA);
 
+#[cfg(feature = "k8s")]
+const KUBERNETES_BLOCK: KnownBlock = discovery_k8s::K8sConfig::BLOCK;
+#[cfg(not(feature = "k8s"))]
+const KUBERNETES_BLOCK: KnownBlock = KnownBlock::missing_feature("kubernetes_discovery", "k8s");
+
 /// Every block a file may hold; one of a backend that is not built in names its feature.
 const KNOWN: &[KnownBlock] = &[
     ClientConfig::BLOCK,
@@ -84,10 +93,10 @@ const KNOWN: &[KnownBlock] = &[
     MemoryConfig::BLOCK,
     CONSUL_BLOCK,
     ETCD_BLOCK,
-    KnownBlock::missing_feature("kubernetes_discovery", "k8s"),
     LOCAL_BLOCK,
     DNS_KNOWN,
     EUREKA_BLOCK,
+    KUBERNETES_BLOCK,
 ];
 
 /// Blocks that are loaded and validated, but not acted on in this release, each with what validates it.
@@ -373,6 +382,8 @@ fn connect(loaded: &Loader, backend: &str) -> Result<Backend> {
         DNS | DNS_BLOCK => discovery_dns::backend(loaded.block(DNS_BLOCK)?),
         #[cfg(feature = "eureka")]
         EUREKA => discovery_eureka::backend(loaded.block(EUREKA)?),
+        #[cfg(feature = "k8s")]
+        KUBERNETES | "k8s" | "kubernetes" => discovery_k8s::backend(loaded.block(KUBERNETES)?),
         other => Err(Error::new(ErrorKind::ConfigInvalid, "unknown backend")
             .with_context("backend", format!("{other:?}"))
             .with_hint(format!("use one of: {}", BACKENDS.join(", ")))),

@@ -91,6 +91,7 @@ async fn a_backend_that_is_not_built_in_names_its_feature() {
         ("consul", "consul"),
         #[cfg(not(feature = "etcd"))]
         ("etcd", "etcd"),
+        #[cfg(not(feature = "k8s"))]
         ("kubernetes_discovery", "k8s"),
         #[cfg(not(feature = "eureka"))]
         ("eureka", "eureka"),

@@ -163,3 +163,8 @@ fn every_rule_of_dns_is_proved() {
 fn every_rule_of_eureka_is_proved() {
     rules_are_proved("docs/reference/eureka-rules.md", &[('U', 35)]);
 }
+
+#[test]
+fn every_rule_of_kubernetes_is_proved() {
+    rules_are_proved("docs/reference/k8s-rules.md", &[('K', 33)]);
+}
