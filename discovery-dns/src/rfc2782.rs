@@ -71,6 +71,7 @@ mod tests {
     fn counts(weights: &[u16], picks: u32) -> Vec<u32> {
         let picker = Weighted::of(weights.iter().map(|weight| (0, *weight)));
         let mut context = PickContext {
+            key: None,
             cursor: 0,
             rng: fastrand::Rng::with_seed(2782),
         };
