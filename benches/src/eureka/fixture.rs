@@ -124,8 +124,8 @@ pub(super) struct Application<'a> {
 #[serde(rename_all = "camelCase")]
 #[expect(dead_code, reason = "decoding it is the work")]
 pub(super) struct Instance<'a> {
-    #[serde(borrow)]
-    pub(super) instance_id: Cow<'a, str>,
+    #[serde(borrow, rename = "instanceId")]
+    pub(super) id: Cow<'a, str>,
     #[serde(borrow)]
     pub(super) host_name: Cow<'a, str>,
     #[serde(borrow)]

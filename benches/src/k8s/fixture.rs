@@ -131,8 +131,8 @@ impl Fixture {
     /// Changes the first endpoint of a service's first slice: its zone is the revision's from then on.
     pub(super) async fn change(client: &kube::Client, service: &str, revision: u64) {
         let path = format!("{SLICES}/{service}-000");
-        let patch = json!({ "endpoints": endpoints(0, revision) });
-        request(client, "PATCH", &path, Some(&patch))
+        let change = json!({ "endpoints": endpoints(0, revision) });
+        request(client, "PATCH", &path, Some(&change))
             .await
             .expect("a slice is changed");
     }

@@ -49,7 +49,7 @@ fn weigh(place: &Place, contender: &str) -> f64 {
 }
 
 /// What is weighed; it lives as long as this.
-#[derive(Debug)]
+#[expect(missing_debug_implementations, reason = "what it keeps is of no one type")]
 pub struct Weighed {
     _kept: Box<dyn Send>,
     _runtime: Runtime,
