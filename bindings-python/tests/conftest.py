@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +22,9 @@ import pytest
 import pytest_asyncio
 
 from system_control.discovery import AsyncServiceRegistry, ServiceRegistry
+
+# A shell starts background jobs deaf to Ctrl-C, and children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 T = TypeVar("T")
 _names = itertools.count()

@@ -82,13 +82,16 @@ def test_ctrl_c_interrupts_within_100_ms(call: str) -> None:
         """
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "waiting\n"
-        time.sleep(0.2)  # into the call
-        sent = time.time()
-        process.send_signal(signal.SIGINT)
-        caught = float(process.stdout.readline())
-        assert process.wait(10) == 0
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "waiting\n"
+            time.sleep(0.2)  # into the call
+            sent = time.time()
+            process.send_signal(signal.SIGINT)
+            caught = float(process.stdout.readline())
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
     assert caught - sent < 0.1
 
 
