@@ -63,4 +63,6 @@ mod balancing_tests;
 #[cfg(test)]
 mod outlier_tests;
 #[cfg(test)]
+mod service_tests;
+#[cfg(test)]
 mod tests;

@@ -80,10 +80,18 @@ impl Service {
     /// # Cancel safety
     /// Cancel-safe.
     pub async fn instances(&self) -> Result<Snapshot> {
-        match self.view.snapshot() {
-            Ok(snapshot) => Ok(snapshot),
-            Err(_) if matches!(self.view.load().state, State::Pending(_)) => self.ready().await,
-            Err(error) => Err(error),
+        // Looked at once: the first answer may come between two looks.
+        let now = {
+            let now = self.view.load();
+            match now.state {
+                State::Ready => Some(Ok(now.snapshot.clone())),
+                State::Pending(_) => None,
+                State::Expired | State::Closed => Some(Err(now.refusal())),
+            }
+        };
+        match now {
+            Some(answer) => answer,
+            None => self.ready().await,
         }
     }
 
