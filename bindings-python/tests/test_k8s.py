@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import _free_ports, eventually
+from conftest import eventually, free_ports
 
 from system_control.discovery import (
     AsyncServiceRegistry,
@@ -41,7 +41,7 @@ def kube(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kube]:
     key = home / "sa.key"
     subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True, timeout=60)
     (home / "tokens.csv").write_text('admin,admin,1,"system:masters"\nnobody,nobody,2,""\n')
-    client, peer, port = _free_ports(3)
+    client, peer, port = free_ports(3)
     etcd = f"http://127.0.0.1:{client}"
     peers = f"http://127.0.0.1:{peer}"
     commands = [

@@ -93,6 +93,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Puts another backend in the place of this one, such as one around it; what was set stays.
+    pub fn map_backend(mut self, map: impl FnOnce(Backend) -> Backend) -> Self {
+        self.backend = map(self.backend);
+        self
+    }
+
     /// Whether shutting down withdraws what was registered; it does unless set, here or for the backend.
     pub fn deregister_on_shutdown(mut self, withdraw: bool) -> Self {
         self.registrar.deregister_on_shutdown = withdraw;

@@ -2,7 +2,7 @@
 
 use std::env;
 
-use discovery::{Client, Error, ErrorKind, Result, config::parse_uri, memory::MemoryStore};
+use discovery::{Client, Error, ErrorKind, Result, builder_from_uri, config::parse_uri, memory::MemoryStore};
 use discovery_testkit::{
     chaos::Chaos,
     proxy::{Close, Proxy},
@@ -15,6 +15,8 @@ pub(crate) enum Registry {
     Embedded(MemoryStore),
     /// A server, named by `DISCOVERY_URI`.
     Server { uri: String, endpoint: String },
+    /// What `DISCOVERY_URI` names without a server in it: a file, or a server that the environment knows.
+    Named { uri: String },
 }
 
 impl Registry {
@@ -24,23 +26,26 @@ impl Registry {
         if uri.is_empty() || uri.starts_with("memory:") {
             return Ok(Self::Embedded(MemoryStore::new()));
         }
-        match &parse_uri(&uri)?.endpoints[..] {
-            [endpoint] => Ok(Self::Server {
+        Ok(match &parse_uri(&uri)?.endpoints[..] {
+            [] => Self::Named { uri },
+            [endpoint] => Self::Server {
                 endpoint: endpoint.to_string(),
                 uri,
-            }),
-            _ => Err(
-                Error::new(ErrorKind::ConfigInvalid, "the quickstart wants one server")
-                    .with_hint("set DISCOVERY_URI to scheme://host:port"),
-            ),
-        }
+            },
+            _ => {
+                return Err(
+                    Error::new(ErrorKind::ConfigInvalid, "the quickstart wants one server")
+                        .with_hint("set DISCOVERY_URI to scheme://host:port"),
+                );
+            }
+        })
     }
 
     /// A client by the direct way, as each instance has one.
     pub(crate) fn client(&self) -> Result<Client> {
         match self {
             Self::Embedded(store) => Client::builder(store.backend()).build(),
-            Self::Server { uri, .. } => Client::from_uri(uri),
+            Self::Server { uri, .. } | Self::Named { uri } => Client::from_uri(uri),
         }
     }
 
@@ -50,6 +55,17 @@ impl Registry {
             Self::Embedded(store) => {
                 let (backend, chaos) = Chaos::wrap(store.backend());
                 Ok((Client::builder(backend).build()?, Way::Chaos(chaos)))
+            }
+            Self::Named { uri } => {
+                let mut switches = None;
+                let builder = builder_from_uri(uri)?.map_backend(|backend| {
+                    let (backend, chaos) = Chaos::wrap(backend);
+                    switches = Some(chaos);
+                    backend
+                });
+                let client = builder.build()?;
+                let chaos = switches.ok_or_else(|| Error::new(ErrorKind::Unexpected, "no backend"))?;
+                Ok((client, Way::Chaos(chaos)))
             }
             Self::Server { uri, endpoint } => {
                 let unknown = || Error::new(ErrorKind::Unavailable, "the server's name does not resolve");
