@@ -6,6 +6,8 @@ mod config;
 mod convert;
 mod error;
 mod face;
+#[cfg(all(fuzzing, feature = "update"))]
+pub mod fuzzing;
 mod lookup;
 mod name;
 mod registry;

@@ -368,6 +368,43 @@ fn type_of(name: &Name, protocol: &str) -> Option<String> {
         .then(|| service.to_owned())
 }
 
+/// What is made of an answer without asking further, for `fuzz/`.
+#[cfg(all(fuzzing, feature = "update"))]
+pub(crate) fn digest(message: &Message) {
+    let service = ServiceName::observed("api");
+    let owners = message.answers.iter().map(|record| &record.name);
+    for owner in owners.chain(message.queries.iter().map(hickory_proto::op::Query::name)) {
+        let _ = absence(message, owner);
+        let data = |kind| {
+            of(message, owner, kind)
+                .map(|record| record.data.clone())
+                .collect::<Vec<_>>()
+        };
+        let hosts: Vec<_> = data(RecordType::SRV)
+            .iter()
+            .filter_map(|data| match data {
+                RData::SRV(srv) => Some(Host {
+                    address: message.additionals.iter().find_map(|record| ip(&record.data))?,
+                    port: srv.port,
+                    priority: srv.priority,
+                    weight: srv.weight,
+                    target: Some(name::shown(&srv.target)),
+                }),
+                _ => None,
+            })
+            .collect();
+        let content = Content::read(strings(&data(RecordType::TXT)));
+        let _ = content.strings();
+        for data in data(RecordType::PTR) {
+            if let RData::PTR(target) = &data {
+                let _ = type_of(&target.0, "_tcp");
+            }
+        }
+        let _ = convert::plain(&service, hosts.clone());
+        let _ = convert::labelled(&service, &name::first(owner), hosts, &content);
+    }
+}
+
 #[cfg(test)]
 #[path = "lookup_tests.rs"]
 mod tests;

@@ -19,7 +19,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::{answer::Desk, index::Index};
+pub(crate) use self::{answer::Desk, index::Index};
 use crate::{
     config::{invalid, misnamed},
     error::error,
