@@ -125,7 +125,8 @@ def test_every_strategy_takes_a_key_and_those_that_hash_keep_to_it(
     assert ports == {1, 2, 3, 4, 5}
     if strategy not in STRATEGIES[-3:]:
         return
-    picked = {registry.pick("api", strategy=strategy, key=key).port for key in ["user-1", b"user-1"] * 20}
+    keys: list[str | bytes] = ["user-1", b"user-1"]
+    picked = {registry.pick("api", strategy=strategy, key=key).port for key in keys * 20}
     with service.acquire("user-1") as call:
         assert {call.instance.port} == picked
 
