@@ -71,6 +71,10 @@ impl Fault {
         self.inside(Segment::Key(key.to_owned()))
     }
 
+    pub(super) fn inside_index(self, index: usize) -> Self {
+        self.inside(Segment::Index(index))
+    }
+
     /// `place: path: message`, the line with its caret, and the hint; `root` is the path of the tree itself.
     pub(super) fn into_error(self, root: &str) -> Error {
         let Inner {

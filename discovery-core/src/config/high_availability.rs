@@ -5,7 +5,13 @@ use std::{num::NonZeroU32, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{EnvVar, KnownBlock, duration};
-use crate::{model::CheckKind, resilience::RetryPolicy};
+use crate::{
+    model::{Check, CheckKind, Registration},
+    resilience::RetryPolicy,
+};
+
+/// The tag of services that others cannot do without.
+const CRITICAL: &str = "critical";
 
 /// Delays between attempts stop growing here, unless `retry_delay` itself is longer.
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
@@ -15,6 +21,7 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 
 /// The `high_availability:` block; its defaults are the values of the specification.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct HighAvailability {
@@ -28,6 +35,7 @@ pub struct HighAvailability {
 
 /// How a program registers itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ServiceRegistration {
@@ -35,6 +43,7 @@ pub struct ServiceRegistration {
     pub retry_attempts: NonZeroU32,
     /// The longest first delay between two attempts; later ones may take up to twice the one before.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub retry_delay: Duration,
     /// Whether a client registers what its configuration declares as soon as it starts.
     pub register_on_startup: bool,
@@ -55,6 +64,7 @@ impl Default for ServiceRegistration {
 
 /// How often and how long checks look, where a check does not say itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct HealthChecks {
@@ -78,14 +88,17 @@ impl Default for HealthChecks {
 
 /// The time between two looks of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CheckIntervals {
-    /// For services others cannot do without.
+    /// For services others cannot do without: those with the tag `critical`.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub critical_services: Duration,
     /// For all others.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub standard_services: Duration,
 }
 
@@ -100,17 +113,21 @@ impl Default for CheckIntervals {
 
 /// How long a look of a check may take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CheckTimeouts {
     /// Of an HTTP request.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub http_checks: Duration,
     /// Of a TCP connection.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub tcp_checks: Duration,
     /// Of a script.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub script_checks: Duration,
 }
 
@@ -126,6 +143,7 @@ impl Default for CheckTimeouts {
 
 /// How services are found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Discovery {
@@ -188,6 +206,18 @@ impl HighAvailability {
             .attempts(attempts)
             .delays(registration.retry_delay, longest)
             .max_elapsed(longest.saturating_add(ATTEMPT).saturating_mul(attempts))
+    }
+
+    /// The checks of a registration, with the block's interval and timeout where they do not say themselves.
+    pub fn checks(&self, registration: &Registration) -> Vec<Check> {
+        let intervals = &self.health_checks.check_intervals;
+        let interval = if registration.tags.iter().any(|tag| tag == CRITICAL) {
+            intervals.critical_services
+        } else {
+            intervals.standard_services
+        };
+        let with = |check: &Check| check.clone().or(interval, self.check_timeout(&check.kind));
+        registration.checks.iter().map(with).collect()
     }
 
     /// How long a look of this kind may take, where the check does not say itself.
@@ -260,6 +290,31 @@ high_availability:
         let most = r#"{ "service_registration": { "retry_attempts": 4294967295, "retry_delay": "36500d" } }"#;
         let most: HighAvailability = serde_json::from_str(most).unwrap();
         assert_eq!(most.retry_policy().attempts, u32::MAX);
+    }
+
+    #[test]
+    fn drives_what_a_check_does_not_say() {
+        let seconds = Duration::from_secs;
+        let of = |tag: &str| {
+            let url = "http://127.0.0.1:1/";
+            let registration = Registration::builder("api", "127.0.0.1", 1)
+                .tag(tag)
+                .check(Check::http(url))
+                .check(Check::tcp("127.0.0.1:1"))
+                .check(
+                    Check::http(url)
+                        .named("own")
+                        .every(seconds(10))
+                        .timeout(seconds(7)),
+                )
+                .build()
+                .unwrap();
+            let checks = HighAvailability::default().checks(&registration);
+            let said = checks.iter().map(|check| (check.interval, check.timeout));
+            said.map(|(a, b)| (a.as_secs(), b.as_secs())).collect::<Vec<_>>()
+        };
+        assert_eq!(of("v1"), [(30, 5), (30, 3), (10, 7)]);
+        assert_eq!(of("critical"), [(10, 5), (10, 3), (10, 7)]);
     }
 
     #[test]

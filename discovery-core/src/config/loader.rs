@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{
     EnvVar, ServiceUri,
     de::Fault,
-    env,
+    env, fill,
     text::{shorten, suggestion},
     tree::{self, Data, Node, Origin},
     yaml,
@@ -32,6 +32,9 @@ pub struct KnownBlock {
     pub(super) env: &'static [EnvVar],
     uri: Option<UriForm>,
     defaults: fn() -> Value,
+    /// What a tree is read as: every value in force, defaults included.
+    read: fn(&Node) -> Result<Value, Fault>,
+    always: bool,
 }
 
 /// How a URI sets the fields of a block; all fields are dotted paths within it.
@@ -49,13 +52,18 @@ pub struct UriForm {
 
 impl KnownBlock {
     /// A block read as a `T`, whose `Default` stands for what is not set.
-    pub const fn of<T: Default + Serialize>(name: &'static str) -> Self {
+    pub const fn of<T: Default + Serialize + DeserializeOwned>(name: &'static str) -> Self {
         Self {
             name,
             missing: None,
             env: &[],
             uri: None,
             defaults: || serde_json::to_value(T::default()).unwrap_or_default(),
+            read: |tree| {
+                let block = T::deserialize(tree)?;
+                serde_json::to_value(block).map_err(|error| Fault::new(error.to_string()))
+            },
+            always: false,
         }
     }
 
@@ -67,7 +75,16 @@ impl KnownBlock {
             env: &[],
             uri: None,
             defaults: || Value::Null,
+            read: |_| Ok(Value::Null),
+            always: false,
         }
+    }
+
+    /// The same block, in force whether or not anything mentions it.
+    #[must_use]
+    pub const fn always(mut self) -> Self {
+        self.always = true;
+        self
     }
 
     /// The same block with these environment variables.
@@ -295,15 +312,51 @@ impl Loader {
         Ok(self)
     }
 
+    /// Puts what `value_of` answers in the place of every `{{ .name }}` in the texts of a block.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ConfigInvalid`] with the place of a name that stands for nothing, or of braces that hold none;
+    /// otherwise as [`set`](Self::set).
+    pub fn fill(mut self, block: &str, value_of: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        self.known_block(block, &Origin::Code)?;
+        for layer in [&mut self.files, &mut self.env, &mut self.overrides] {
+            if let Some(tree) = layer.get_mut(block) {
+                fill::fill(tree, &value_of).map_err(|fault| fault.into_error(block))?;
+            }
+        }
+        Ok(self)
+    }
+
     /// The blocks that some source mentions.
     pub fn blocks(&self) -> Vec<&'static str> {
+        let mentioned = self.known.iter().filter(|block| self.mentions(block.name));
+        mentioned.map(|block| block.name).collect()
+    }
+
+    fn mentions(&self, block: &str) -> bool {
         let layers = [&self.files, &self.env, &self.overrides];
-        let mentioned = |block: &&KnownBlock| layers.iter().any(|layer| layer.get(block.name).is_some());
-        self.known
-            .iter()
-            .filter(mentioned)
-            .map(|block| block.name)
-            .collect()
+        layers.iter().any(|layer| layer.get(block).is_some())
+    }
+
+    /// Reads every block that a file or the program mentions, so that a mistake shows in those, too, that nobody asks for.
+    /// The environment is left out: a variable of a backend that nobody asks for is often there for other programs.
+    ///
+    /// # Errors
+    /// As [`block`](Self::block).
+    pub fn validate(&self) -> Result<()> {
+        self.known.iter().try_for_each(|block| {
+            let Some(tree) = merged([&self.files, &self.overrides], block.name) else {
+                return Ok(());
+            };
+            let read = (block.read)(&tree).map(drop);
+            read.map_err(|fault| fault.at(&tree.origin).into_error(block.name))
+        })
+    }
+
+    /// What every source says of a block.
+    fn tree(&self, block: &str) -> Node {
+        let layers = [&self.files, &self.env, &self.overrides];
+        merged(layers, block).unwrap_or_else(|| Node::empty(Origin::Default))
     }
 
     /// Reads a block; one that no source mentions is read as an empty one.
@@ -313,24 +366,21 @@ impl Loader {
     /// `T` refuses; [`ErrorKind::Unsupported`] for a block that is not built in.
     pub fn block<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
         self.known_block(name, &Origin::Code)?;
-        let mut tree = Node::empty(Origin::Default);
-        for layer in [&self.files, &self.env, &self.overrides] {
-            if let Some(block) = layer.get(name) {
-                tree.merge(block.clone());
-            }
-        }
+        let tree = self.tree(name);
         T::deserialize(&tree).map_err(|fault| fault.at(&tree.origin).into_error(name))
     }
 
-    /// Every setting in force, defaults included, ordered by path.
+    /// Every setting in force, defaults included, ordered by path: of the blocks that some source mentions, and of those
+    /// that are always in force. Of a block with a mistake, what is written is shown all the same.
     pub fn explain(&self) -> Vec<Setting> {
         let mut tree = Node::empty(Origin::Default);
-        for block in &self.known {
-            let defaults = Node::from_json((block.defaults)(), &Origin::Default);
-            tree.merge(defaults.under(vec![block.name.to_owned()]));
-        }
-        for layer in [&self.files, &self.env, &self.overrides] {
-            tree.merge(layer.clone());
+        let in_force = |block: &&KnownBlock| block.always || self.mentions(block.name);
+        for block in self.known.iter().filter(in_force) {
+            let written = self.tree(block.name);
+            let read = (block.read)(&written).unwrap_or_else(|_| (block.defaults)());
+            let mut effective = Node::from_json(read, &Origin::Default);
+            effective.overlay(written);
+            tree.merge(effective.under(vec![block.name.to_owned()]));
         }
         let mut settings = Vec::new();
         tree.leaves("", false, &mut |path, value, origin| {
@@ -392,6 +442,18 @@ impl Loader {
             None => error,
         })
     }
+}
+
+/// What these layers say of a block, a later one over an earlier one; nothing where none mentions it.
+fn merged<const N: usize>(layers: [&Node; N], block: &str) -> Option<Node> {
+    let mut merged = None;
+    for layer in layers {
+        if let Some(block) = layer.get(block) {
+            let tree = merged.get_or_insert_with(|| Node::empty(Origin::Default));
+            tree.merge(block.clone());
+        }
+    }
+    merged
 }
 
 impl fmt::Debug for Loader {

@@ -12,8 +12,11 @@ mod blocks;
 mod de;
 pub mod duration;
 mod env;
+mod fill;
 mod high_availability;
 mod loader;
+#[cfg(feature = "schema")]
+mod schema;
 mod secret;
 mod text;
 mod tls;
@@ -37,6 +40,8 @@ pub use high_availability::{
     CheckIntervals, CheckTimeouts, Discovery, HealthChecks, HighAvailability, ServiceRegistration,
 };
 pub use loader::{KnownBlock, Loader, Setting, UriForm};
+#[cfg(feature = "schema")]
+pub use schema::{DURATION, DurationOrSeconds, duration_schema};
 pub use secret::{Secret, SecretSource};
 pub use tls::TlsConfig;
 pub use tree::{Origin, Position};

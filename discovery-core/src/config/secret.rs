@@ -12,6 +12,7 @@ const LARGEST: u64 = 64 * 1024;
 
 /// A value that never shows: `Debug`, `Display` and `Serialize` all give `***`.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(from = "String")]
 pub struct Secret(Arc<str>);
 

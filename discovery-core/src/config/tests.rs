@@ -385,13 +385,74 @@ fn sources_override_each_other_in_order() {
         "consul.server.port = 4  (code)",
         r#"consul.tags[0] = "c"  (two.yaml:1:53)"#,
         "consul.tls.verify_ssl = true  (default)",
-        r#"high_availability.service_registration.retry_delay = "5s"  (default)"#,
     ] {
         assert!(
             lines.iter().any(|other| other == line),
             "{line} is not in {lines:#?}"
         );
     }
+    // What nothing mentions is not in force.
+    assert!(
+        !lines.iter().any(|line| line.starts_with("high_availability")),
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn what_a_variable_stands_for_is_filled_in_with_its_place() {
+    let text = "consul:\n  server: { address: \"{{ .host }}:1\" }\n  tags: [a, \"{{ .tag }}\"]\n";
+    let read = loader().yaml("f", text).unwrap();
+    let value_of = |name: &str| (name == "host").then(|| "{{ .tag }}".to_owned());
+    let error = read.clone().fill("consul", value_of).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConfigInvalid);
+    assert_eq!(
+        error.to_string(),
+        "f:3:13: consul.tags[1]: nothing says what `{{ .tag }}` stands for\n3 |   tags: [a, \"{{ .tag }}\"]\n  |             ^^^^^^^^^^^^"
+    );
+    assert_eq!(
+        error.hint(),
+        Some("set the environment variable TAG, or give the variable `tag` a value")
+    );
+    // What is filled in is not looked at again.
+    let filled = read
+        .fill("consul", |name| Some(format!("{{{{ .{name} }}}}")))
+        .unwrap();
+    let consul: Consul = filled.block("consul").unwrap();
+    assert_eq!(
+        (&*consul.server.address, &*consul.tags[1]),
+        ("{{ .host }}:1", "{{ .tag }}")
+    );
+
+    let broken = loader().yaml("f", "consul: { tags: [\"{{ tag }}\"] }").unwrap();
+    let error = broken.fill("consul", |_| None).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("f:1:18: consul.tags[0]: braces without"),
+        "{error}"
+    );
+    assert!(loader().fill("consull", |_| None).is_err());
+}
+
+#[test]
+fn every_block_that_is_mentioned_is_validated() {
+    let sound = loader().yaml("f", "consul: { tags: [a] }").unwrap();
+    sound.validate().unwrap();
+    let error = sound.set("consul.tgas", "a").unwrap().validate().unwrap_err();
+    assert_eq!(error.hint(), Some("did you mean `tags`?"), "{error}");
+    // A variable may be there for another program, which nobody asked this one to read.
+    let foreign = loader().env([("DISCOVERY_CONSUL_PORT", "many")]).unwrap();
+    foreign.validate().unwrap();
+    assert!(foreign.block::<Consul>("consul").is_err());
+    // It is shown all the same, for whoever looks for the mistake.
+    let misspelt = loader().yaml("f", "consul: { tgas: [a] }").unwrap();
+    let lines: Vec<_> = misspelt.explain().iter().map(ToString::to_string).collect();
+    assert!(
+        lines
+            .iter()
+            .any(|line| line == "consul.tgas[0] = \"a\"  (f:1:18)"),
+        "{lines:#?}"
+    );
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// How a connection is secured. Holds paths only: files that are replaced are read again while running.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TlsConfig {

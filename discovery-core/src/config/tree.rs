@@ -165,6 +165,14 @@ impl Node {
         }
     }
 
+    /// As [`get`](Self::get), to be changed.
+    pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
+        match &mut self.data {
+            Data::Map(map) => map.get_mut(key).map(|entry| &mut entry.value),
+            _ => None,
+        }
+    }
+
     /// Lays `over` on top: mappings are joined key by key, everything else is replaced whole. A key without a value
     /// counts as not written.
     pub(super) fn merge(&mut self, over: Node) {
@@ -187,6 +195,31 @@ impl Node {
             (data, over) => *data = over,
         }
         self.origin = over.origin;
+    }
+
+    /// Lays what was written over what it was read as: like [`merge`](Self::merge), but items of a list that are mappings
+    /// are joined, too, since they are the same ones.
+    pub(super) fn overlay(&mut self, written: Node) {
+        match (&mut self.data, written.data) {
+            (_, Data::Null) => return,
+            (Data::Map(map), Data::Map(over)) => {
+                for (key, entry) in over {
+                    match map.entry(key) {
+                        btree_map::Entry::Occupied(under) => under.into_mut().value.overlay(entry.value),
+                        btree_map::Entry::Vacant(free) => {
+                            free.insert(entry);
+                        }
+                    }
+                }
+            }
+            (Data::List(items), Data::List(over)) if items.len() == over.len() => {
+                for (item, over) in items.iter_mut().zip(over) {
+                    item.overlay(over);
+                }
+            }
+            (data, over) => *data = over,
+        }
+        self.origin = written.origin;
     }
 
     /// A tree that holds `self` alone, under `path`.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures::future::{Either, select};
 use http_body_util::{BodyExt, Empty};
 use hyper::{
-    Request, Response, StatusCode,
+    Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
     client::conn::http1,
     header,
@@ -24,7 +24,7 @@ use crate::{
 /// How much of a body goes into the output, in bytes.
 const MAX_BODY: usize = 4096;
 
-/// GETs an `http://` URL: 2xx passes, 429 warns, anything else is critical, redirects too.
+/// GETs an `http://` URL: 2xx passes, 429 warns, anything else is critical, redirects too; or as it is told to expect.
 ///
 /// The output is the status line and the first 4 KiB of the body.
 #[derive(Debug, Clone)]
@@ -33,6 +33,9 @@ pub struct HttpCheck {
     port: u16,
     authority: Arc<str>,
     path: Arc<str>,
+    method: Method,
+    expected_status: Option<StatusCode>,
+    expected_body: Option<Arc<str>>,
 }
 
 impl HttpCheck {
@@ -76,7 +79,70 @@ impl HttpCheck {
             port: url.port_or_known_default().unwrap_or(80),
             authority: url.authority().into(),
             path: path.into(),
+            method: Method::GET,
+            expected_status: None,
+            expected_body: None,
         })
+    }
+
+    /// The same check with this method.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] when it is none.
+    pub fn method(mut self, method: &str) -> Result<Self> {
+        self.method = method.parse().map_err(|source| {
+            Error::new(ErrorKind::InvalidInput, "invalid method of an HTTP check")
+                .with_context("method", format!("{method:?}"))
+                .with_hint("use one such as GET or HEAD")
+                .with_source(source)
+        })?;
+        Ok(self)
+    }
+
+    /// The same check, which passes with this status only, and is critical with any other.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] when it is none.
+    pub fn expect_status(mut self, status: u16) -> Result<Self> {
+        let status = StatusCode::from_u16(status).map_err(|source| {
+            Error::new(ErrorKind::InvalidInput, "invalid status of an HTTP check")
+                .with_context("status", status.to_string())
+                .with_hint("use one from 100 to 599")
+                .with_source(source)
+        })?;
+        self.expected_status = Some(status);
+        Ok(self)
+    }
+
+    /// The same check, which is critical unless the first 4 KiB of the body hold this text.
+    #[must_use]
+    pub fn expect_body(mut self, text: &str) -> Self {
+        self.expected_body = Some(text.into());
+        self
+    }
+
+    /// What an answer says (rule H-1).
+    async fn outcome(&self, response: Response<Incoming>) -> CheckOutcome {
+        let code = response.status();
+        let mut status = match self.expected_status {
+            Some(expected) if code == expected => Status::Passing,
+            None if code.is_success() => Status::Passing,
+            None if code == StatusCode::TOO_MANY_REQUESTS => Status::Warning,
+            _ => Status::Critical,
+        };
+        let body = start_of(response.into_body()).await;
+        let mut output = if body.is_empty() {
+            format!("HTTP {code}")
+        } else {
+            format!("HTTP {code}: {body}")
+        };
+        if let Some(expected) = &self.expected_body
+            && !body.contains(&**expected)
+        {
+            status = Status::Critical;
+            output = format!("the body does not hold {expected:?}: {output}");
+        }
+        CheckOutcome::new(status, output)
     }
 }
 
@@ -87,7 +153,9 @@ impl HealthCheck for HttpCheck {
             Ok(stream) => stream,
             Err(outcome) => return Ok(outcome),
         };
-        let request = Request::get(&*self.path)
+        let request = Request::builder()
+            .method(self.method.clone())
+            .uri(&*self.path)
             .header(header::HOST, &*self.authority)
             .header(
                 header::USER_AGENT,
@@ -100,7 +168,7 @@ impl HealthCheck for HttpCheck {
             })?;
         let answer = async {
             let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-            let exchange = pin!(async { Ok(outcome(sender.send_request(request).await?).await) });
+            let exchange = pin!(async { Ok(self.outcome(sender.send_request(request).await?).await) });
             // The connection is driven here, so that dropping the probe closes it.
             match select(exchange, pin!(connection)).await {
                 Either::Left((outcome, _)) => outcome,
@@ -111,23 +179,6 @@ impl HealthCheck for HttpCheck {
             CheckOutcome::new(Status::Critical, format!("no HTTP answer: {error}"))
         }))
     }
-}
-
-/// What an answer says (rule H-1).
-async fn outcome(response: Response<Incoming>) -> CheckOutcome {
-    let code = response.status();
-    let status = match code {
-        code if code.is_success() => Status::Passing,
-        StatusCode::TOO_MANY_REQUESTS => Status::Warning,
-        _ => Status::Critical,
-    };
-    let body = start_of(response.into_body()).await;
-    let output = if body.is_empty() {
-        format!("HTTP {code}")
-    } else {
-        format!("HTTP {code}: {body}")
-    };
-    CheckOutcome::new(status, output)
 }
 
 /// The first [`MAX_BODY`] bytes of a body; what comes after a broken connection is not there.

@@ -32,9 +32,14 @@ async fn closed_port() -> u16 {
 
 /// What an HTTP check finds where every request is answered with these bytes and the end; and the request.
 async fn answered(bytes: &[u8]) -> (CheckOutcome, String) {
+    answered_to(|check| check, bytes).await
+}
+
+/// The same of a check that is told more.
+async fn answered_to(told: impl FnOnce(HttpCheck) -> HttpCheck, bytes: &[u8]) -> (CheckOutcome, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let check = HttpCheck::new(&format!("http://127.0.0.1:{port}/health?deep=1#part")).unwrap();
+    let check = told(HttpCheck::new(&format!("http://127.0.0.1:{port}/health?deep=1#part")).unwrap());
     let server = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut request = Vec::new();
@@ -71,6 +76,44 @@ async fn a_refused_http_connection_is_critical_too() {
         outcome.output.starts_with("cannot connect: "),
         "{}",
         outcome.output
+    );
+}
+
+#[tokio::test]
+async fn an_http_check_passes_as_it_is_told_to_expect() {
+    let answer = |code: &str, body: &str| {
+        format!(
+            "HTTP/1.1 {code} x\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    for (code, body, status) in [
+        ("200", "it is healthy", Status::Passing),
+        ("200", "it is not", Status::Critical),
+        ("201", "healthy", Status::Critical),
+        ("429", "healthy", Status::Critical),
+    ] {
+        let told = |check: HttpCheck| {
+            check
+                .method("POST")
+                .unwrap()
+                .expect_status(200)
+                .unwrap()
+                .expect_body("healthy")
+        };
+        let bytes = answer(code, body);
+        let (outcome, request) = answered_to(told, bytes.as_bytes()).await;
+        assert_eq!(outcome.status, status, "{code}: {}", outcome.output);
+        assert!(request.starts_with("POST /health?deep=1 "), "{request}");
+    }
+    let check = HttpCheck::new("http://127.0.0.1:1/").unwrap();
+    assert_eq!(
+        check.clone().method("G T").unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
+    assert_eq!(
+        check.expect_status(42).unwrap_err().kind(),
+        ErrorKind::InvalidInput
     );
 }
 

@@ -11,6 +11,7 @@ use crate::{
 
 /// Settings of a [`MemoryStore`](super::MemoryStore): the `memory:` block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct MemoryConfig {
@@ -18,11 +19,13 @@ pub struct MemoryConfig {
     pub name: Option<String>,
     /// How long a record lives without renewal where its registration does not say; 30 s.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub ttl: Duration,
     /// How many changes a watch can fall behind before it expires; 1024.
     pub log_capacity: usize,
     /// How often a quiet watch confirms that nothing changed; 5 s.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub confirm_interval: Duration,
 }
 

@@ -51,6 +51,15 @@ pub struct Check {
     pub timeout: Duration,
     /// Have the registry drop the registration when the check has been critical for so long, where it can.
     pub deregister_after: Option<Duration>,
+    /// What a program said of the interval and the timeout itself.
+    said: Said,
+}
+
+/// Which of two settings were said, and not left to defaults.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Said {
+    interval: bool,
+    timeout: bool,
 }
 
 impl Check {
@@ -93,6 +102,7 @@ impl Check {
             interval: Duration::from_secs(10),
             timeout: Duration::from_secs(5),
             deregister_after: None,
+            said: Said::default(),
         }
     }
 
@@ -107,6 +117,7 @@ impl Check {
     #[must_use]
     pub fn every(mut self, interval: Duration) -> Self {
         self.interval = interval;
+        self.said.interval = true;
         self
     }
 
@@ -114,6 +125,20 @@ impl Check {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self.said.timeout = true;
+        self
+    }
+
+    /// The same check with this interval and timeout where [`every`](Self::every) and [`timeout`](Self::timeout) have said
+    /// nothing.
+    #[must_use]
+    pub fn or(mut self, interval: Duration, timeout: Duration) -> Self {
+        if !self.said.interval {
+            self.interval = interval;
+        }
+        if !self.said.timeout {
+            self.timeout = timeout;
+        }
         self
     }
 

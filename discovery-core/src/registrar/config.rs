@@ -15,6 +15,8 @@ pub struct RegistrarConfig {
     pub deregister_on_shutdown: bool,
     /// How often a registration without a TTL is read back; one with a TTL is read back every TTL.
     pub read_back: Duration,
+    /// The time between two heartbeats: a third of the TTL where not set, or where it is more than half of it.
+    pub renew_every: Option<Duration>,
     /// After so long a request is given up, should the backend's own deadline not have ended it. A renewal gets a fifth of
     /// its TTL where that is less.
     pub request_timeout: Duration,
@@ -27,6 +29,7 @@ impl Default for RegistrarConfig {
             retry: RetryPolicy::default(),
             deregister_on_shutdown: true,
             read_back: Duration::from_secs(30),
+            renew_every: None,
             request_timeout: Duration::from_secs(15),
         }
     }
@@ -51,6 +54,13 @@ impl RegistrarConfig {
     #[must_use]
     pub fn read_back(mut self, every: Duration) -> Self {
         self.read_back = every;
+        self
+    }
+
+    /// The same configuration with this time between two heartbeats.
+    #[must_use]
+    pub fn renew_every(mut self, every: Option<Duration>) -> Self {
+        self.renew_every = every;
         self
     }
 

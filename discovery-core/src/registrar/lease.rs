@@ -162,14 +162,14 @@ impl Inner {
     async fn beat(&self, group: &Arc<Group>) {
         let mut failing: Option<Failing> = None;
         let mut confirmed = Instant::now();
-        let mut due = confirmed + pace::phase(pace::period(group.ttl()));
+        let mut due = confirmed + pace::phase(self.period(group.ttl()));
         loop {
             tokio::select! {
                 () = group.wake.notified() => {
                     if self.retire(group) {
                         return;
                     }
-                    due = due.min(Instant::now() + pace::period(group.ttl()));
+                    due = due.min(Instant::now() + self.period(group.ttl()));
                     if !lock(&group.state).stopped {
                         continue;
                     }
@@ -185,7 +185,7 @@ impl Inner {
                         info!("lease renewed again");
                     }
                     // Counted from the answer, so that slow answers do not crowd the beats.
-                    due = confirmed + pace::jittered(pace::period(beat.ttl));
+                    due = confirmed + pace::jittered(self.period(beat.ttl));
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     drop(beat);
@@ -199,6 +199,11 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// The time between two heartbeats of a lease.
+    fn period(&self, ttl: Duration) -> Duration {
+        pace::period(ttl, self.config.renew_every)
     }
 
     async fn renew(&self, beat: &Beat<'_>) -> Result<(), Error> {
@@ -251,7 +256,7 @@ impl Failing {
         }
         if silent > beat.ttl && !std::mem::replace(&mut self.lapsed, true) {
             // The record is gone by now, if the server lives: there is no more need for haste, only for patience.
-            self.backoff = Backoff::new(beat.ttl / 8, pace::period(beat.ttl));
+            self.backoff = Backoff::new(beat.ttl / 8, inner.period(beat.ttl));
             if inner.may_warn() {
                 warn!(%error, ttl = ?beat.ttl, "lease not renewed within its TTL: trying for ever");
             }
@@ -260,7 +265,7 @@ impl Failing {
         }
         if pace::is_denied(error) && !self.lapsed {
             // Rights that come and go (rotation, replication) should not cost the lease: no faster than in good times.
-            return pace::jittered(pace::period(beat.ttl));
+            return pace::jittered(inner.period(beat.ttl));
         }
         pace::after(error, &mut self.backoff)
     }

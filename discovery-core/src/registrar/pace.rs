@@ -16,9 +16,10 @@ pub(super) const SLOW: Duration = Duration::from_secs(30);
 /// No heartbeat is due sooner than this, whatever TTL a backend names.
 const MIN_PERIOD: Duration = Duration::from_millis(100);
 
-/// The time between two heartbeats: a third of the TTL.
-pub(super) fn period(ttl: Duration) -> Duration {
-    (ttl / 3).max(MIN_PERIOD)
+/// The time between two heartbeats: as wanted, while that leaves another chance within the TTL; else a third of the TTL.
+pub(super) fn period(ttl: Duration, wanted: Option<Duration>) -> Duration {
+    let wanted = wanted.filter(|wanted| *wanted <= ttl / 2);
+    wanted.unwrap_or(ttl / 3).max(MIN_PERIOD)
 }
 
 /// `period`, or up to a fifth less: never later, and not in step with the rest of the fleet.

@@ -161,6 +161,10 @@ pub struct ClientDefaults {
     pub cache_ttl: Option<Duration>,
     /// Leave registrations in the registry when the client is shut down.
     pub keep_on_shutdown: bool,
+    /// Whether the client registers what its configuration declares; nothing where the backend's settings do not say.
+    pub auto_register: Option<bool>,
+    /// The time between two heartbeats; nothing for a third of the TTL.
+    pub renew_every: Option<Duration>,
 }
 
 impl ClientDefaults {
@@ -177,6 +181,20 @@ impl ClientDefaults {
         self.keep_on_shutdown = keep;
         self
     }
+
+    /// The same defaults, registering what is declared or not.
+    #[must_use]
+    pub fn auto_register(mut self, register: Option<bool>) -> Self {
+        self.auto_register = register;
+        self
+    }
+
+    /// The same defaults with this time between two heartbeats.
+    #[must_use]
+    pub fn renew_every(mut self, every: Option<Duration>) -> Self {
+        self.renew_every = every;
+        self
+    }
 }
 
 /// A registry behind the contract: its parts. Presence is the capability.
@@ -191,6 +209,8 @@ pub struct Backend {
     pub config: Option<Arc<dyn ConfigStore>>,
     /// What its settings say about the client.
     pub defaults: ClientDefaults,
+    /// Settings that were given and do nothing in this release; the client names them in a warning.
+    pub idle: Vec<&'static str>,
 }
 
 impl Backend {
@@ -201,6 +221,7 @@ impl Backend {
             watcher,
             config: None,
             defaults: ClientDefaults::default(),
+            idle: Vec::new(),
         }
     }
 
@@ -208,6 +229,13 @@ impl Backend {
     #[must_use]
     pub fn with_defaults(mut self, defaults: ClientDefaults) -> Self {
         self.defaults = defaults;
+        self
+    }
+
+    /// The same backend, whose client names these settings in a warning.
+    #[must_use]
+    pub fn with_idle(mut self, settings: Vec<&'static str>) -> Self {
+        self.idle = settings;
         self
     }
 

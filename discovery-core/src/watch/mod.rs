@@ -4,7 +4,9 @@
 mod guard;
 mod polling;
 mod recover;
+mod values;
 
 pub(crate) use guard::{Guard, Verdict};
 pub use polling::{PollPace, PollingWatcher};
 pub use recover::{Recover, Recovered, Resumable};
+pub use values::poll_values;

@@ -50,7 +50,7 @@ impl PollPace {
 }
 
 /// `wait` ± 10 %.
-fn jittered(wait: Duration) -> Duration {
+pub(super) fn jittered(wait: Duration) -> Duration {
     let span = wait / 10;
     let width = u64::try_from(span.saturating_mul(2).as_nanos()).unwrap_or(u64::MAX);
     wait.saturating_sub(span)

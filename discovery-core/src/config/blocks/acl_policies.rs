@@ -8,6 +8,7 @@ use crate::config::KnownBlock;
 
 /// The `acl_policies:` block: Consul's policies, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct AclPolicies(pub BTreeMap<String, AclPolicy>);
 
@@ -18,6 +19,7 @@ impl AclPolicies {
 
 /// One policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct AclPolicy {

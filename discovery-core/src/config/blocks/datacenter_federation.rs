@@ -8,6 +8,7 @@ use crate::{config::KnownBlock, pick::strategy_named};
 
 /// The `datacenter_federation:` block: datacenters, and which services fail over or balance between them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, try_from = "Written")]
 #[non_exhaustive]
 pub struct DatacenterFederation {
@@ -26,6 +27,7 @@ impl DatacenterFederation {
 
 /// The block before its names are known to fit.
 #[derive(Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 struct Written {
     datacenters: BTreeMap<String, Datacenter>,
@@ -35,6 +37,7 @@ struct Written {
 
 /// One datacenter.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Datacenter {
@@ -48,6 +51,7 @@ pub struct Datacenter {
 
 /// A service that is looked for in more than one datacenter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CrossDcService {
@@ -66,6 +70,7 @@ pub struct CrossDcService {
 
 /// A network within a datacenter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct NetworkSegment {

@@ -1,4 +1,4 @@
-//! The `discovery_metrics:` block: what is measured. Loaded and validated; not acted on in this release.
+//! The `discovery_metrics:` block: what is measured.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,6 +6,7 @@ use crate::config::KnownBlock;
 
 /// The `discovery_metrics:` block: what is measured.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct DiscoveryMetrics {
@@ -24,6 +25,7 @@ impl DiscoveryMetrics {
 
 /// One thing that is measured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Metric {
@@ -41,6 +43,7 @@ pub struct Metric {
 
 /// How a metric counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum MetricType {
     /// It goes up.

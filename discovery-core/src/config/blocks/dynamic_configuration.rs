@@ -1,5 +1,4 @@
-//! The `dynamic_configuration:` block: where values come from while a program runs. Loaded and validated; not acted on in
-//! this release.
+//! The `dynamic_configuration:` block: where values come from while a program runs.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,6 +8,7 @@ use crate::config::{KnownBlock, duration};
 
 /// The `dynamic_configuration:` block: where values come from while a program runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct DynamicConfiguration {
@@ -27,6 +27,7 @@ impl DynamicConfiguration {
 
 /// Values in Consul's key/value store.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ConsulKv {
@@ -34,16 +35,17 @@ pub struct ConsulKv {
     pub enabled: bool,
     /// What every key starts with.
     pub prefix: String,
-    /// Names and the keys, below the prefix, that they stand for.
+    /// Names and what they stand for below the prefix: keys, or folders where they end with `/`. Other names are keys.
     pub mappings: BTreeMap<String, String>,
-    /// Whether and how often it is asked.
+    /// Whether and how often watches ask for what changed, instead of being told.
     pub polling: Polling,
-    /// Who is told of changes.
+    /// Who is told of changes; not acted on in this release.
     pub notifications: Notifications,
 }
 
 /// Whether and how often a store is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Polling {
@@ -51,6 +53,7 @@ pub struct Polling {
     pub enabled: bool,
     /// The time between two questions; 30 s.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub interval: Duration,
 }
 
@@ -65,6 +68,7 @@ impl Default for Polling {
 
 /// Who is told of changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Notifications {
@@ -76,12 +80,13 @@ pub struct Notifications {
 
 /// Values in `ConfigMap`s.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ConfigMaps {
     /// Whether they are used.
     pub enabled: bool,
-    /// The namespace they are in.
+    /// The namespace they are in; the one of the context or pod where there is none.
     pub namespace: Option<String>,
     /// Which, and which keys of them.
     pub configmaps: Vec<ConfigMapKeys>,
@@ -89,6 +94,7 @@ pub struct ConfigMaps {
 
 /// Keys of a `ConfigMap`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ConfigMapKeys {
@@ -99,14 +105,25 @@ pub struct ConfigMapKeys {
 }
 
 /// Values in etcd.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct EtcdKv {
     /// Whether it is used.
     pub enabled: bool,
-    /// What every key starts with.
+    /// What every key starts with, in the place of `etcd.config.prefix`; that where left out.
     pub prefix: String,
-    /// Whether changes are watched for.
+    /// Whether the server tells what changes; else it is asked every 30 s.
     pub watch: bool,
+}
+
+impl Default for EtcdKv {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            prefix: String::new(),
+            watch: true,
+        }
+    }
 }

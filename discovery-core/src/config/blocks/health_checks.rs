@@ -1,4 +1,4 @@
-//! The `health_checks:` block: the checks of services, by service. Loaded and validated; not acted on in this release.
+//! The `health_checks:` block: the checks of services, by service.
 
 use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::Variables;
 use crate::config::{KnownBlock, duration};
 
-/// The `health_checks:` block: what to look at, by service.
+/// The `health_checks:` block: what to look at, by service; the set of the service `api` is called `api` or `api_service`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct HealthCheckSets(pub BTreeMap<String, ServiceChecks>);
 
@@ -19,6 +20,7 @@ impl HealthCheckSets {
 
 /// The checks of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ServiceChecks {
@@ -32,6 +34,7 @@ pub struct ServiceChecks {
     pub success_threshold: NonZeroU32,
     /// What is critical for so long is withdrawn; never where left out.
     #[serde(default, with = "duration::option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Duration>"))]
     pub deregister_critical_service_after: Option<Duration>,
 }
 
@@ -45,6 +48,7 @@ fn three() -> NonZeroU32 {
 
 /// One check; its texts may use `{{ .address }}` and `{{ .port }}`, those of the instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "AnyCheck")]
 #[non_exhaustive]
 pub struct ServiceCheck {
@@ -55,14 +59,17 @@ pub struct ServiceCheck {
     pub look: Look,
     /// How long a look may take.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub timeout: Duration,
     /// The time between two looks.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub interval: Duration,
 }
 
 /// What a check looks at, by its `type`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Look {
@@ -84,7 +91,7 @@ pub enum Look {
         /// Where to.
         address: String,
     },
-    /// A shell script, which ends with zero.
+    /// A shell script, which ends with zero; not run in this release.
     #[non_exhaustive]
     Script {
         /// What is run.
@@ -94,6 +101,7 @@ pub enum Look {
 
 /// A check before its type and the rest are known to go together.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct AnyCheck {
     name: String,
@@ -105,8 +113,10 @@ struct AnyCheck {
     address: Option<String>,
     script: Option<String>,
     #[serde(default = "seconds_5", with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     timeout: Duration,
     #[serde(default = "seconds_10", with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     interval: Duration,
 }
 
@@ -119,6 +129,7 @@ fn seconds_10() -> Duration {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 enum Type {
     Http,

@@ -9,6 +9,7 @@ use crate::config::KnownBlock;
 
 /// The `connect_intentions:` block: which service may call which.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct ConnectIntentions(pub Vec<Intention>);
 
@@ -19,6 +20,7 @@ impl ConnectIntentions {
 
 /// Whether one service may call another; `*` is every service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Intention {
@@ -35,6 +37,7 @@ pub struct Intention {
 
 /// Whether a call is let through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// It is.
@@ -45,6 +48,7 @@ pub enum Action {
 
 /// The `sidecar_proxies:` block: the proxies beside services, by service.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct SidecarProxies(pub BTreeMap<String, SidecarProxy>);
 
@@ -55,6 +59,7 @@ impl SidecarProxies {
 
 /// The proxy beside a service.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct SidecarProxy {
@@ -66,6 +71,7 @@ pub struct SidecarProxy {
 
 /// A service that is called through the proxy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Upstream {
@@ -80,6 +86,7 @@ pub struct Upstream {
 
 /// How an upstream is called.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct UpstreamConfig {
@@ -89,6 +96,7 @@ pub struct UpstreamConfig {
 
 /// How a proxy treats calls to its service.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Proxy {
@@ -102,6 +110,7 @@ pub struct Proxy {
 
 /// `connect:` of a service definition.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Connect {
@@ -111,6 +120,7 @@ pub struct Connect {
 
 /// A proxy as a service definition has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct SidecarService {
@@ -120,6 +130,7 @@ pub struct SidecarService {
 
 /// Services that are called through a proxy.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Upstreams {

@@ -26,3 +26,4 @@ pub use mesh::{
 };
 pub use service_definition::{DeclaredCheck, Look as DeclaredLook, ServiceDefinition};
 pub use template::Variables;
+pub(super) use template::parts;

@@ -16,6 +16,7 @@ use crate::{
 
 /// The `service_definition:` block: what to register. Texts may use `{{ .name }}`, see [`Variables`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ServiceDefinition {
@@ -35,6 +36,7 @@ pub struct ServiceDefinition {
     pub weight: Option<u16>,
     /// How long it outlives its last heartbeat; the backend's default where left out.
     #[serde(with = "duration::option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Duration>"))]
     pub ttl: Option<Duration>,
     /// Checks.
     pub health_checks: Vec<DeclaredCheck>,
@@ -44,6 +46,7 @@ pub struct ServiceDefinition {
 
 /// A check in a `service_definition:`, which holds exactly one of `http`, `tcp`, `grpc` and `script`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "AnyCheck")]
 #[non_exhaustive]
 pub struct DeclaredCheck {
@@ -54,14 +57,17 @@ pub struct DeclaredCheck {
     pub look: Look,
     /// The time between two looks; 10 s where left out.
     #[serde(with = "duration::option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Duration>"))]
     pub interval: Option<Duration>,
     /// How long a look may take; 5 s where left out.
     #[serde(with = "duration::option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Duration>"))]
     pub timeout: Option<Duration>,
 }
 
 /// What a check looks at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Look {
@@ -77,6 +83,7 @@ pub enum Look {
 
 /// A check before it is known to hold one thing to look at.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct AnyCheck {
     name: String,
@@ -85,8 +92,10 @@ struct AnyCheck {
     grpc: Option<String>,
     script: Option<Vec<String>>,
     #[serde(default, with = "duration::option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Duration>"))]
     interval: Option<Duration>,
     #[serde(default, with = "duration::option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Duration>"))]
     timeout: Option<Duration>,
 }
 
@@ -158,7 +167,19 @@ impl ServiceDefinition {
     /// # Ok::<(), discovery_core::Error>(())
     /// ```
     pub fn registration(&self, variables: &Variables) -> Result<Registration> {
-        let fill = |text: &str| variables.fill(text).map(String::from);
+        self.build(&|text| variables.fill(text).map(String::from))
+    }
+
+    /// What to register, with texts as they stand: for a definition that [`Loader::fill`](crate::config::Loader::fill) has
+    /// filled in.
+    ///
+    /// # Errors
+    /// `InvalidInput` for what makes no registration.
+    pub fn filled(&self) -> Result<Registration> {
+        self.build(&|text| Ok(text.to_owned()))
+    }
+
+    fn build(&self, fill: &dyn Fn(&str) -> Result<String>) -> Result<Registration> {
         let mut builder = Registration::builder(fill(&self.name)?, fill(&self.address)?, self.port);
         if let Some(id) = &self.id {
             builder = builder.id(fill(id)?);
@@ -176,22 +197,23 @@ impl ServiceDefinition {
             builder = builder.ttl(ttl);
         }
         for declared in &self.health_checks {
-            builder = builder.check(declared.check(variables)?);
+            builder = builder.check(declared.check(fill)?);
         }
         builder.build()
     }
 }
 
 impl DeclaredCheck {
-    fn check(&self, variables: &Variables) -> Result<Check> {
-        let fill = |text: &String| variables.fill(text).map(String::from);
+    fn check(&self, fill: &dyn Fn(&str) -> Result<String>) -> Result<Check> {
         let mut check = match &self.look {
             Look::Http(url) => Check::http(fill(url)?),
             Look::Tcp(address) => Check::tcp(fill(address)?),
             Look::Grpc(target) => Check::grpc(fill(target)?, false),
-            Look::Script(args) => Check::script(args.iter().map(fill).collect::<Result<Vec<_>>>()?),
+            Look::Script(args) => {
+                Check::script(args.iter().map(|arg| fill(arg)).collect::<Result<Vec<_>>>()?)
+            }
         };
-        check = check.named(variables.fill(&self.name)?);
+        check = check.named(fill(&self.name)?);
         if let Some(interval) = self.interval {
             check = check.every(interval);
         }

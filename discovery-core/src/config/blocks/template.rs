@@ -34,6 +34,11 @@ impl Variables {
         self
     }
 
+    /// What `name` stands for.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
     /// The names that `text` uses, in their order.
     ///
     /// # Errors
@@ -75,7 +80,7 @@ impl Variables {
 }
 
 /// Pieces of plain text, each with the name that follows it.
-fn parts(text: &str) -> Result<Vec<(&str, Option<&str>)>> {
+pub(in crate::config) fn parts(text: &str) -> Result<Vec<(&str, Option<&str>)>> {
     let mut all = Vec::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("{{") {

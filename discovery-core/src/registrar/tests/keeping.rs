@@ -87,6 +87,25 @@ async fn blocked_heartbeats_never_let_the_ttl_lapse() {
     }
 }
 
+/// As wanted, and a third of the TTL where that would leave no other chance within it.
+#[tokio::test(start_paused = true)]
+async fn heartbeats_come_as_often_as_wanted() {
+    for (wanted, beats) in [(3, 100..=126), (15, 20..=26), (16, 30..=39)] {
+        let fake = Fake::single();
+        let config = RegistrarConfig::default().renew_every(Some(secs(wanted)));
+        let registrar = registrar_with(&fake, config);
+        registrar.register(registration("a")).await.unwrap();
+        sleep(TTL * 10).await;
+        let counted = fake.count(Op::Renew);
+        assert!(
+            beats.contains(&counted),
+            "{counted} heartbeats in {:?}, every {wanted} s",
+            TTL * 10
+        );
+        assert!(fake.has("a"));
+    }
+}
+
 /// A-8, C-23, U-10: a registry that forgot it has it back within one heartbeat.
 #[tokio::test(start_paused = true)]
 async fn issue_eureka_914_not_found_on_renewal_registers_again() {
