@@ -19,9 +19,6 @@ use crate::{
 /// [`ConfigInvalid`](discovery_core::ErrorKind::ConfigInvalid) naming the field that is wrong.
 pub fn backend(config: ConsulConfig) -> Result<Backend> {
     let idle = config.idle_settings();
-    if !idle.is_empty() {
-        warn!("loaded, but not acted on in this release: {}", idle.join(", "));
-    }
     let after = config.health_checks.deregister_after;
     if !after.is_zero() && after < MIN_DEREGISTER_AFTER {
         warn!(
@@ -31,7 +28,8 @@ pub fn backend(config: ConsulConfig) -> Result<Backend> {
     }
     let defaults = ClientDefaults::default()
         .cache_ttl(config.discovery.cache_ttl)
-        .keep_on_shutdown(!config.service_registration.deregister_on_exit);
+        .keep_on_shutdown(!config.service_registration.deregister_on_exit)
+        .auto_register(config.service_registration.auto_register);
     let discovery = config.discovery.clone();
     let reader = Reader::new(Client::new(config)?);
     let registry: Arc<dyn ServiceRegistry> = Arc::new(ConsulRegistry::new(reader.clone()));
@@ -43,5 +41,6 @@ pub fn backend(config: ConsulConfig) -> Result<Backend> {
     };
     Ok(Backend::new(registry, watcher)
         .with_config(Arc::new(ConsulValues(reader)))
-        .with_defaults(defaults))
+        .with_defaults(defaults)
+        .with_idle(idle))
 }

@@ -12,6 +12,7 @@ use crate::error;
 
 /// Settings of a Consul backend: the `consul:` block.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ConsulConfig {
@@ -33,6 +34,7 @@ pub struct ConsulConfig {
 
 /// Which agent, and where it looks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Server {
@@ -59,6 +61,7 @@ impl Default for Server {
 
 /// What the agent is shown. Of the first three at most one is set; they go before what the environment says.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Authentication {
@@ -93,12 +96,13 @@ impl Authentication {
 
 /// What every registration gets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ServiceRegistration {
-    /// Whether a client registers what its configuration declares; not acted on in this release, which has nowhere to
-    /// declare it. False.
-    pub auto_register: bool,
+    /// Whether a client registers what its `service_definition:` declares as soon as it starts; only where nothing says so
+    /// where not set.
+    pub auto_register: Option<bool>,
     /// Whether shutting a client down withdraws what it registered. It does so only where this and
     /// `high_availability.service_registration.deregister_on_shutdown` both say so. True.
     pub deregister_on_exit: bool,
@@ -113,7 +117,7 @@ pub struct ServiceRegistration {
 impl Default for ServiceRegistration {
     fn default() -> Self {
         Self {
-            auto_register: false,
+            auto_register: None,
             deregister_on_exit: true,
             tags: Vec::new(),
             meta: BTreeMap::new(),
@@ -124,6 +128,7 @@ impl Default for ServiceRegistration {
 
 /// The heartbeat of registrations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct HealthChecks {
@@ -131,12 +136,15 @@ pub struct HealthChecks {
     pub enabled: bool,
     /// The time between two heartbeats; a registration without a TTL of its own gets one of three times as long. 10 s.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub interval: Duration,
     /// How long a heartbeat may take; 5 s.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub timeout: Duration,
     /// Have the agent drop a registration without heartbeat for so long; zero for never, and at least a minute. 10 min.
     #[serde(with = "duration")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub deregister_after: Duration,
 }
 
@@ -153,6 +161,7 @@ impl Default for HealthChecks {
 
 /// What a read may answer from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Consistency {
@@ -167,20 +176,24 @@ pub enum Consistency {
 
 /// How services are found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Discovery {
     /// How often services are read where they are not watched; 30 s.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub refresh_interval: Duration,
     /// How long a look-up may be answered from the client's cache, views needing none; zero for no cache, the client's
     /// 10 s where not set.
     #[serde(with = "duration::option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Duration>"))]
     pub cache_ttl: Option<Duration>,
     /// Whether the server tells what changes; else it is asked every `refresh_interval`.
     pub watch_services: bool,
     /// How long the server may hold a watch without news; 55 s, from 1 s to 60 s.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub wait: Duration,
     /// How many watches are open at a time, of the 200 connections an agent allows; more take turns. 128.
     pub max_watches: usize,
@@ -188,6 +201,7 @@ pub struct Discovery {
     pub consistency: Consistency,
     /// With `stale`: how long a server may have been without its leader before its answers are suspect; 10 s.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub max_staleness: Duration,
     /// The node to sort instances by round trip to, such as `_agent`; their order is kept then.
     pub near: Option<String>,
@@ -216,6 +230,7 @@ impl Default for Discovery {
 
 /// The service mesh; not acted on in this release.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Connect {
@@ -327,14 +342,8 @@ impl ConsulConfig {
 
     /// What is set but does nothing yet, for one warning.
     pub(crate) fn idle_settings(&self) -> Vec<&'static str> {
-        let mut idle = Vec::new();
-        if self.connect != Connect::default() {
-            idle.push("consul.connect");
-        }
-        if self.service_registration.auto_register {
-            idle.push("consul.service_registration.auto_register (register from the program)");
-        }
-        idle
+        let connect = (self.connect != Connect::default()).then_some("consul.connect");
+        connect.into_iter().collect()
     }
 }
 

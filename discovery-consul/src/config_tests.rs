@@ -73,13 +73,8 @@ fn the_block_of_the_specification_is_read_whole() {
     assert_eq!(config.service_registration.meta.len(), 3);
     assert_eq!(config.health_checks.deregister_after, Duration::from_secs(30));
     assert_eq!(config.discovery.cache_ttl, Some(Duration::from_secs(60)));
-    assert_eq!(
-        config.idle_settings(),
-        [
-            "consul.connect",
-            "consul.service_registration.auto_register (register from the program)"
-        ]
-    );
+    assert_eq!(config.service_registration.auto_register, Some(true));
+    assert_eq!(config.idle_settings(), ["consul.connect"]);
 }
 
 #[test]

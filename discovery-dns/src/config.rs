@@ -19,6 +19,7 @@ use crate::{error, name};
 
 /// Settings of a DNS backend: the `dns_discovery:` block.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct DnsConfig {
@@ -30,6 +31,7 @@ pub struct DnsConfig {
     pub tls: TlsConfig,
     /// How long one server has for an answer before the next is asked; 2 s, up to 5 s.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub timeout: Duration,
     /// Short names are looked for in this zone of DNS-SD records, before those of `zones`: for URIs, as their path.
     pub zone: Option<String>,
@@ -77,6 +79,7 @@ impl Default for DnsConfig {
 
 /// How a server is asked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Transport {
@@ -93,6 +96,7 @@ pub enum Transport {
 
 /// How long answers are good for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Caching {
@@ -100,12 +104,15 @@ pub struct Caching {
     pub enabled: bool,
     /// The longest an answer is good for, whatever its TTL; 30 s.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub ttl: Duration,
     /// The longest an answer that there is nothing is good for; 10 s.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub negative_ttl: Duration,
     /// The shortest any answer is good for, so that a TTL of zero is no hot loop; 2 s, at least 1 s.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub min_ttl: Duration,
 }
 
@@ -122,6 +129,7 @@ impl Default for Caching {
 
 /// What is made of health.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct HealthAwareness {

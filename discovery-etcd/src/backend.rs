@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use discovery_core::{Backend, Result};
-use tracing::warn;
+use discovery_core::{Backend, ClientDefaults, Result};
 
 use crate::{
     client::Client, config::EtcdConfig, keys::Keys, kv::EtcdValues, lease::Leases, registry::EtcdRegistry,
@@ -16,18 +15,12 @@ use crate::{
 /// [`ConfigInvalid`](discovery_core::ErrorKind::ConfigInvalid) naming the field that is wrong.
 pub fn backend(config: EtcdConfig) -> Result<Backend> {
     config.validate()?;
-    let registration = &config.service_registration;
-    if registration
-        .refresh_interval
-        .is_some_and(|every| every * 3 != registration.ttl)
-    {
-        warn!(
-            "loaded, but not acted on: etcd.service_registration.refresh_interval; it is a third of the TTL"
-        );
-    }
+    let defaults = ClientDefaults::default().renew_every(config.service_registration.refresh_interval);
     let client = Client::new(config)?;
     let keys = Keys::services(client.config());
     let registry = EtcdRegistry::new(client.clone(), keys.clone(), Leases::new(client.clone()));
     let watcher = EtcdWatcher::new(client.clone(), keys);
-    Ok(Backend::new(Arc::new(registry), Arc::new(watcher)).with_config(Arc::new(EtcdValues::new(client))))
+    Ok(Backend::new(Arc::new(registry), Arc::new(watcher))
+        .with_config(Arc::new(EtcdValues::new(client)))
+        .with_defaults(defaults))
 }

@@ -12,6 +12,7 @@ use crate::error;
 
 /// Settings of an etcd backend: the `etcd:` block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct EtcdConfig {
@@ -31,16 +32,20 @@ pub struct EtcdConfig {
     pub namespace: String,
     /// How long connecting to a member may take; 2 s.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub dial_timeout: Duration,
     /// How long one request may take, over all members it is tried on; 5 s.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub request_timeout: Duration,
     /// How long a connection with streams may be silent before it is probed, 5 s at least: servers end connections that
     /// probe more often. 6 s.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub keep_alive_interval: Duration,
     /// How long a member may take to answer a probe; 3 s.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub keep_alive_timeout: Duration,
 }
 
@@ -64,6 +69,7 @@ impl Default for EtcdConfig {
 
 /// Who we are: nobody, unless there is a user. What is set here goes before what `ETCDCTL_…` variables say.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Authentication {
@@ -132,6 +138,7 @@ impl Authentication {
 
 /// How a registration is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Format {
@@ -144,6 +151,7 @@ pub enum Format {
 
 /// How many registrations live by one lease.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum LeaseSharing {
@@ -156,6 +164,7 @@ pub enum LeaseSharing {
 
 /// How registrations are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ServiceRegistration {
@@ -164,11 +173,19 @@ pub struct ServiceRegistration {
     pub key_prefix: String,
     /// How long a registration outlives its last heartbeat, unless it says so itself; 30 s, in whole seconds.
     #[serde(with = "duration::or_seconds")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "discovery_core::config::DurationOrSeconds")
+    )]
     pub ttl: Duration,
-    /// The time between two heartbeats: a third of the TTL, whatever is set here.
+    /// The time between two heartbeats, half of the TTL at most, so that one may fail; a third of it where not set.
     #[serde(
         serialize_with = "duration::option::serialize",
         deserialize_with = "option_or_seconds"
+    )]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "Option<discovery_core::config::DurationOrSeconds>")
     )]
     pub refresh_interval: Option<Duration>,
     /// How a registration is written; both are read.
@@ -197,6 +214,7 @@ fn option_or_seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Durati
 
 /// How services are found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Discovery {
@@ -206,6 +224,7 @@ pub struct Discovery {
     pub recursive: bool,
     /// How often a watch makes sure that it has missed nothing; 10 s.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub confirm_interval: Duration,
     /// How many keys one answer holds when all are read; 500.
     pub page_size: u32,
@@ -224,6 +243,7 @@ impl Default for Discovery {
 
 /// Where configuration values are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ConfigKv {

@@ -134,7 +134,7 @@ fn mistakes_name_their_field() {
             "service_registration.ttl",
         ),
         (
-            |c| c.service_registration.refresh_interval = Some(Duration::from_secs(30)),
+            |c| c.service_registration.refresh_interval = Some(Duration::from_secs(16)),
             "refresh_interval",
         ),
         (

@@ -70,11 +70,11 @@ impl EtcdConfig {
         }
         if registration
             .refresh_interval
-            .is_some_and(|every| every >= registration.ttl)
+            .is_some_and(|every| every > registration.ttl / 2 || every.is_zero())
         {
             return Err(invalid(
                 "service_registration.refresh_interval",
-                "not shorter than the TTL",
+                "out of range: it is up to half of the TTL",
             )
             .with_hint("give a third of the TTL, or remove it"));
         }

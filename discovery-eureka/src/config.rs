@@ -12,6 +12,7 @@ use crate::{address, error};
 
 /// Settings of a Eureka backend: the `eureka:` block.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct EurekaConfig {
@@ -29,6 +30,7 @@ pub struct EurekaConfig {
 
 /// The address of a server, which may carry a user and password; they are never shown.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(from = "String")]
 pub struct ServiceUrl(String);
 
@@ -76,6 +78,7 @@ impl Serialize for ServiceUrl {
 
 /// Which servers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Server {
@@ -90,9 +93,11 @@ pub struct Server {
     pub zones: BTreeMap<String, Vec<ServiceUrl>>,
     /// How long a connection may take to come about; 5 s.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub connect_timeout: Duration,
     /// How long a server may be silent; 8 s.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub read_timeout: Duration,
 }
 
@@ -111,6 +116,7 @@ impl Default for Server {
 
 /// What servers are shown: HTTP basic authentication. A URL with a user of its own goes before it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Authentication {
@@ -152,6 +158,7 @@ impl Authentication {
 
 /// What every registration gets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ServiceRegistration {
@@ -161,6 +168,7 @@ pub struct ServiceRegistration {
     /// How long a registration without a TTL of its own outlives its last heartbeat; heartbeats come every third of it. A
     /// server takes twice as long to evict one that was renewed. 90 s.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub ttl: Duration,
     /// Whether the port of a registration speaks TLS: it becomes the secure port, and the other is switched off.
     pub secure: bool,
@@ -199,6 +207,7 @@ impl Default for ServiceRegistration {
 
 /// What the name in a query means.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum LookUp {
@@ -213,21 +222,26 @@ pub enum LookUp {
 
 /// How services are found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Discovery {
     /// How often the server is asked what changed, give or take a tenth; 30 s.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub refresh_interval: Duration,
     /// How often all there is is read again, give or take a quarter: what changes may miss shows then. 10 min.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub full_refresh: Duration,
     /// How long instances stay that a server no longer shows, although nobody withdrew them, when that is more than half of
     /// all: one that restarted knows nothing until they register again. 90 s.
     #[serde(with = "duration")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub restart_grace: Duration,
     /// How long a look-up may be answered from the client's cache; zero for no cache, the client's 10 s where not set.
     #[serde(with = "duration::option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Duration>"))]
     pub cache_ttl: Option<Duration>,
     /// What the name in a query means.
     pub look_up: LookUp,

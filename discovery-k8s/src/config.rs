@@ -9,6 +9,7 @@ use crate::error;
 
 /// Settings of a Kubernetes backend: the `kubernetes_discovery:` block.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct K8sConfig {
@@ -31,6 +32,7 @@ pub struct K8sConfig {
 /// Which cluster, and as whom. Without `server`: `kubeconfig`, else `KUBECONFIG`, else `~/.kube/config`, else the pod's own
 /// service account.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ClusterConfig {
@@ -55,6 +57,7 @@ pub struct ClusterConfig {
 
 /// Where services are looked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ServiceDiscovery {
@@ -64,6 +67,7 @@ pub struct ServiceDiscovery {
     pub selectors: BTreeMap<String, String>,
     /// How long the server keeps a watch open without news; 50 s, from 1 s on. A tenth is drawn at random.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub watch_timeout: Duration,
 }
 
@@ -79,6 +83,7 @@ impl Default for ServiceDiscovery {
 
 /// Which address a pod of two families is reached at, and which slices count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum IpFamily {
@@ -95,6 +100,7 @@ pub enum IpFamily {
 
 /// Which endpoints count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Endpoints {
@@ -121,6 +127,7 @@ impl Default for Endpoints {
 
 /// The annotations of a Service that are understood.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Annotations {
@@ -144,6 +151,7 @@ impl Default for Annotations {
 
 /// The labels that are shown as metadata, under the names of these fields.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Labels {
@@ -167,6 +175,7 @@ impl Default for Labels {
 
 /// How instances that are no pods are registered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RegistrationSettings {
@@ -174,6 +183,7 @@ pub struct RegistrationSettings {
     pub namespace: Option<String>,
     /// How long an instance outlives its last heartbeat, where it does not say itself; 30 s.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub ttl: Duration,
     /// Whether addresses that EndpointSlices refuse (loopback, link-local, names without a dot) may be registered: kept in
     /// an annotation that only this library reads. For tests and single machines.
@@ -192,6 +202,7 @@ impl Default for RegistrationSettings {
 
 /// Where configuration values are kept. With one ConfigMap its keys are the keys; with several, `name/key` is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ConfigMaps {
@@ -215,6 +226,7 @@ impl Default for ConfigMaps {
 
 /// A ConfigMap and which of its keys count.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ConfigMapKeys {

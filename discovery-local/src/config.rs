@@ -16,6 +16,7 @@ use crate::error::{self, SCHEME};
 
 /// What ends a registration, beside its withdrawal and its TTL.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Lifetime {
@@ -28,6 +29,7 @@ pub enum Lifetime {
 
 /// Settings of a local backend: the `local:` block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct LocalConfig {
@@ -37,9 +39,11 @@ pub struct LocalConfig {
     pub lifetime: Lifetime,
     /// How long an operation may take, waiting for other processes included; 5 s.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub timeout: Duration,
     /// How often a quiet watch confirms that nothing changed; 5 s.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub confirm_interval: Duration,
 }
 

@@ -12,6 +12,7 @@ use super::invalid;
 
 /// The algorithm of a TSIG key (RFC 8945).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum KeyAlgorithm {
     /// HMAC-SHA256.
@@ -28,6 +29,7 @@ pub enum KeyAlgorithm {
 
 /// Registration by dynamic update (RFC 2136), in the first zone of DNS-SD records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Update {
@@ -45,6 +47,7 @@ pub struct Update {
     pub secret_file: Option<PathBuf>,
     /// The TTL of every record we register: of one record set they have one TTL (D-26); 30 s, at least 1 s.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub ttl: Duration,
 }
 
