@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use discovery::Client;
 use discovery_core::{
     ConfigKey, ErrorKind, HealthReport, PutMode, Query, Registration, Renewal, Result, Status,
 };
@@ -32,6 +33,7 @@ pub(crate) fn main(role: &str) -> ExitCode {
         match words[0] {
             "hold" => hold(path, words[2], number(3), number(4)).await,
             "detach" => detach(path, words[2]).await,
+            "leave" => leave(path, words[2]).await,
             "pulse" => pulse(path, words[2], number(3)).await,
             "churn" => churn(path, words[2]).await,
             "fight" => fight(path, words[2], number(3)).await,
@@ -67,11 +69,19 @@ async fn hold(path: &Path, service: &str, first: u16, count: u16) -> Result<()> 
     Ok(())
 }
 
-/// Registers one instance for good and one for two seconds, and ends.
+/// Registers one instance as a command does, and ends.
+async fn leave(path: &Path, service: &str) -> Result<()> {
+    let backend = backend(LocalConfig::at(path).lifetime(Lifetime::Detached))?;
+    let client = Client::builder(backend).deregister_on_shutdown(false).build()?;
+    client.register(registration(service, 1)).await?;
+    client.shutdown(Duration::from_secs(5)).await
+}
+
+/// Registers one instance for good and one for eight seconds, and ends.
 async fn detach(path: &Path, service: &str) -> Result<()> {
     let backend = backend(LocalConfig::at(path).lifetime(Lifetime::Detached))?;
     backend.registry.register(&registration(service, 1)).await?;
-    let short = Registration::builder(service, "127.0.0.1", 2).ttl(Duration::from_secs(2));
+    let short = Registration::builder(service, "127.0.0.1", 2).ttl(Duration::from_secs(8));
     let lease = backend.registry.register(&short.build()?).await?;
     let renewal = Renewal::new([(lease.key, HealthReport::new(Status::Warning))]);
     backend.registry.renew(&lease.group, &renewal).await

@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         real!(processes::of_two_that_fight_over_an_id_one_is_shown),
         real!(processes::twenty_processes_of_fifty),
         real!(processes::what_is_detached_outlives_its_process),
+        real!(processes::what_a_command_registers_lasts_until_deregistered),
         real!(processes::counting_by_compare_and_set_loses_nothing),
         // What cannot run here is shown as ignored, never as passed.
         real!(disk::a_full_disk_ends_nobody)
