@@ -1,6 +1,6 @@
 //! `AsyncServiceRegistry`: the asyncio class, over the same operations as the blocking one.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use pyo3::{
     prelude::*,
@@ -63,8 +63,13 @@ impl AsyncServiceRegistry {
 
     /// As `ServiceRegistry.from_config`.
     #[staticmethod]
-    fn from_config(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        open::from_config(py, path).map(Self)
+    #[pyo3(signature = (*paths, variables=None))]
+    fn from_config(
+        py: Python<'_>,
+        paths: Vec<PathBuf>,
+        variables: Option<BTreeMap<String, String>>,
+    ) -> PyResult<Self> {
+        open::from_config(py, paths, variables).map(Self)
     }
 
     /// As `ServiceRegistry.from_uri`.

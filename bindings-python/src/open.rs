@@ -1,9 +1,9 @@
 //! From the arguments of a constructor to a client.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use discovery::{
-    ClientBuilder, Error, ErrorKind, Result, builder_for, builder_from_config, builder_from_env,
+    ClientBuilder, Error, ErrorKind, Result, builder_for, builder_from_configs, builder_from_env,
     builder_from_uri, config::format_duration,
 };
 use pyo3::{prelude::*, types::PyMapping};
@@ -86,8 +86,16 @@ fn opened(py: Python<'_>, build: impl FnOnce() -> Result<ClientBuilder> + Send) 
     Shared::open(py, build).map(Local::new)
 }
 
-pub(crate) fn from_config(py: Python<'_>, path: PathBuf) -> PyResult<Kept> {
-    opened(py, move || builder_from_config(path))
+pub(crate) fn from_config(
+    py: Python<'_>,
+    paths: Vec<PathBuf>,
+    variables: Option<BTreeMap<String, String>>,
+) -> PyResult<Kept> {
+    opened(py, move || {
+        let builder = builder_from_configs(paths)?;
+        let variables = variables.unwrap_or_default().into_iter();
+        Ok(variables.fold(builder, |builder, (name, value)| builder.variable(name, value)))
+    })
 }
 
 pub(crate) fn from_uri(py: Python<'_>, uri: &str) -> PyResult<Kept> {

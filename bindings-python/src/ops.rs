@@ -106,11 +106,13 @@ impl Shared {
         let opened = py.detach(|| {
             let _inside = runtime.enter();
             let builder = build()?;
+            let client = builder.clone().build()?;
+            let declared = client.declares().map(|id| (id.as_str().to_owned(), true));
             let shared = Arc::new(Self {
-                client: builder.clone().build()?,
                 keeping: OnceLock::new(),
-                builder,
-                ids: Mutex::default(),
+                builder: builder.register_on_startup(false),
+                ids: Mutex::new(declared.into_iter().collect()),
+                client,
                 names: Mutex::default(),
                 queries: Mutex::default(),
                 tasks: TaskGroup::current()?,

@@ -1,6 +1,6 @@
 //! `ServiceRegistry`: the blocking class.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use pyo3::{
     prelude::*,
@@ -79,10 +79,22 @@ impl ServiceRegistry {
         opening.open(py).map(Self)
     }
 
-    /// A registry as a YAML file says, the environment going before the file.
+    /// A registry as YAML files say, a later one going before an earlier one, and the environment before all of them.
+    ///
+    /// A `service_definition:` is registered at once, in the background, where the settings ask for that (`auto_register`).
+    ///
+    /// Args:
+    ///     paths: The files.
+    ///     variables: What `{{ .name }}` in the `service_definition:` stands for, before what the environment and the host
+    ///         say.
     #[staticmethod]
-    fn from_config(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        open::from_config(py, path).map(Self)
+    #[pyo3(signature = (*paths, variables=None))]
+    fn from_config(
+        py: Python<'_>,
+        paths: Vec<PathBuf>,
+        variables: Option<BTreeMap<String, String>>,
+    ) -> PyResult<Self> {
+        open::from_config(py, paths, variables).map(Self)
     }
 
     /// A registry as a URI says, such as `consul://127.0.0.1:8500?dc=dc1`.

@@ -402,6 +402,27 @@ def test_opens_from_arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         assert "from-env" in repr(registry)
 
 
+def test_registers_what_its_files_declare(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(
+        """
+memory: { name: declared-in-base }
+client: { auto_register: true }
+service_definition: { name: api, id: "api-{{ .n }}", address: 127.0.0.1, port: 8080, tags: ["{{ .version }}"] }
+"""
+    )
+    (tmp_path / "over.yaml").write_text("memory: { name: declared-in-over }\nservice_definition: { port: 9090 }\n")
+    files = (tmp_path / "base.yaml", tmp_path / "over.yaml")
+    with ServiceRegistry.from_uri("memory://declared-in-over") as other:
+        with ServiceRegistry.from_config(*files, variables={"n": "1", "version": "v2"}):
+            (found,) = eventually(lambda: list(other.discover("api")))
+            assert (found.id, found.port, found.tags) == ("api-1", 9090, ("v2",))
+        # Closing withdraws it, as anything that was registered.
+        eventually(lambda: not other.discover("api"))
+    with pytest.raises(discovery.ConfigError, match=r"base\.yaml:4:\d+: service_definition\.\w+") as unfilled:
+        ServiceRegistry.from_config(*files)
+    assert "environment variable" in (unfilled.value.hint or "")
+
+
 def test_what_cannot_be_opened_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("DISCOVERY_URI", raising=False)
     monkeypatch.chdir(tmp_path)

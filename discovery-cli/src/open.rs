@@ -58,8 +58,10 @@ impl Chosen {
         Ok(Self { loaded, backend })
     }
 
+    /// What a file declares, `register` and `agent` register: no other command does by the way.
     pub(crate) fn builder(&self) -> Result<ClientBuilder> {
-        builder_from(&self.loaded, self.backend)
+        let builder = builder_from(&self.loaded, self.backend)?;
+        Ok(builder.register_on_startup(false))
     }
 
     pub(crate) fn client(&self) -> Result<Client> {

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use discovery_core::{
     Backend, Result,
-    config::HighAvailability,
+    config::{HealthCheckSets, HighAvailability, Loader, Variables},
     disk::SnapshotStore,
     pick::{Balancing, Outlier, RoundRobin, Strategy, strategy_named},
     registrar::RegistrarConfig,
@@ -23,6 +23,16 @@ pub struct ClientBuilder {
     pub(crate) timeout: Duration,
     pub(crate) max_stale: Option<Duration>,
     pub(crate) several_checks: bool,
+    /// What says how often and how long checks look that do not say themselves.
+    pub(crate) checks: Option<HighAvailability>,
+    /// Checks of services, by service, that this client runs besides their own.
+    pub(crate) check_sets: HealthCheckSets,
+    /// Settings that declare what to register.
+    pub(crate) declared: Option<Loader>,
+    pub(crate) register_on_startup: bool,
+    pub(crate) variables: Variables,
+    /// How long a watch of configuration values may be silent.
+    pub(crate) values_idle: Duration,
     pub(crate) resilience: ResilienceOptions,
     pub(crate) registrar: RegistrarConfig,
     pub(crate) resolver: ResolverOptions,
@@ -38,13 +48,21 @@ impl ClientBuilder {
             _ => {}
         }
         Self {
+            values_idle: backend.registry.capabilities().confirm_every * 2,
             backend,
             strategy: Arc::new(RoundRobin),
             timeout: Duration::from_secs(5),
             max_stale: None,
             several_checks: true,
+            checks: None,
+            check_sets: HealthCheckSets::default(),
+            declared: None,
+            register_on_startup: false,
+            variables: Variables::default(),
             resilience,
-            registrar: RegistrarConfig::default().deregister_on_shutdown(!defaults.keep_on_shutdown),
+            registrar: RegistrarConfig::default()
+                .deregister_on_shutdown(!defaults.keep_on_shutdown)
+                .renew_every(defaults.renew_every),
             resolver: ResolverOptions::default(),
         }
     }
@@ -105,6 +123,20 @@ impl ClientBuilder {
         self
     }
 
+    /// Whether the client registers what its configuration declares (a `service_definition:`) as soon as it is built, in the
+    /// background, and for ever until that succeeds. As the configuration says unless set; see [`Client::declared`].
+    pub fn register_on_startup(mut self, register: bool) -> Self {
+        self.register_on_startup = register;
+        self
+    }
+
+    /// What `{{ .name }}` stands for in a `service_definition:` that is registered at the start, before what the environment
+    /// and the host say.
+    pub fn variable(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.variables = self.variables.with(name, value);
+        self
+    }
+
     /// How reads reach the registry: limits, deadlines, retries, circuit, cache.
     pub fn resilience(mut self, options: ResilienceOptions) -> Self {
         self.resilience = options;
@@ -121,6 +153,7 @@ impl ClientBuilder {
         self.registrar.retry = block.retry_policy();
         self.registrar.deregister_on_shutdown &= block.service_registration.deregister_on_shutdown;
         self.several_checks = block.health_checks.multiple_checks;
+        self.checks = Some(block.clone());
         if !block.discovery.cache_configuration {
             self.resilience.cache = None;
         }
@@ -135,10 +168,18 @@ impl ClientBuilder {
         Ok(self)
     }
 
+    /// Checks of services, as the `health_checks:` block has them: this client runs them, besides those of their own, for the
+    /// instances it registers. The set of the service `api` is called `api` or `api_service`.
+    pub fn health_checks(mut self, sets: HealthCheckSets) -> Self {
+        self.check_sets = sets;
+        self
+    }
+
     /// The client.
     ///
     /// # Errors
-    /// `ConfigInvalid` outside a tokio runtime, and for a `max_stale` shorter than the backend confirms its answers.
+    /// `ConfigInvalid` outside a tokio runtime, for a `max_stale` shorter than the backend confirms its answers, and for a
+    /// variable of what is to be registered that nothing gives a value.
     pub fn build(self) -> Result<Client> {
         Client::assemble(self)
     }

@@ -3,24 +3,34 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    future::pending,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use discovery_core::{
-    Backend, BackendInfo, Capabilities, Error, ErrorKind, HealthReport, InstanceId, InstanceKey, MetaChange,
-    Query, Registration, Result, Scope, ServiceHealth, ServiceName, ServiceRegistry, ServiceSummary,
-    Snapshot, Status, Target, TaskGroup,
-    health::{Prober, Thresholds, check_for},
+    Backend, BackendInfo, Capabilities, Error, ErrorKind, HealthReport, Instance, InstanceId, InstanceKey,
+    MetaChange, Query, Registration, Result, Scope, ServiceHealth, ServiceName, ServiceRegistry,
+    ServiceSummary, Snapshot, Status, Target, TaskGroup,
+    config::{HealthCheckSets, HighAvailability},
+    health::{Prober, check_for},
     pick::{Explained, Service, Strategy},
     registrar::Registrar,
     resilience::Resilient,
     resolver::{Resolver, check_max_stale, check_query},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
-use crate::{builder::ClientBuilder, registered::Registered, status::ClientStatus, values::ConfigValues};
+use crate::{
+    builder::ClientBuilder,
+    definition::registration_from,
+    registered::Registered,
+    sets,
+    startup::{self, Startup},
+    status::ClientStatus,
+    values::ConfigValues,
+};
 
 /// A client of one registry. Cloning copies one pointer; all clones are one client.
 ///
@@ -58,7 +68,21 @@ struct Inner {
     timeout: Duration,
     max_stale: Option<Duration>,
     several_checks: bool,
+    checks: Option<HighAvailability>,
+    check_sets: HealthCheckSets,
+    startup: Option<Startup>,
+    values_idle: Duration,
     probers: Mutex<HashMap<InstanceKey, Prober>>,
+}
+
+/// A client that this keeps from nothing.
+#[derive(Debug)]
+pub(crate) struct WeakClient(Weak<Inner>);
+
+impl WeakClient {
+    pub(crate) fn upgrade(&self) -> Option<Client> {
+        self.0.upgrade().map(Client)
+    }
 }
 
 impl fmt::Debug for Client {
@@ -81,13 +105,16 @@ impl Client {
             check_max_stale(max_stale, &builder.backend.registry.capabilities())
                 .map_err(|error| error.with_backend(builder.backend.registry.info().scheme))?;
         }
+        let declared = builder.declared.filter(|_| builder.register_on_startup);
+        let declared = declared.map(|loaded| registration_from(&loaded, &builder.variables));
+        let startup = declared.transpose()?.map(Startup::new);
         let raw = builder.backend;
         let reads = Arc::new(Resilient::new(raw.registry.clone(), builder.resilience));
         let mut backend = raw;
         backend.registry = reads.uncached();
         let registrar = Registrar::new(backend.registry.clone(), tasks.clone(), builder.registrar);
         let resolver = Resolver::new(backend.clone(), tasks.clone(), builder.resolver);
-        Ok(Self(Arc::new(Inner {
+        let client = Self(Arc::new(Inner {
             info: backend.registry.info(),
             can: backend.registry.capabilities(),
             backend,
@@ -99,8 +126,28 @@ impl Client {
             timeout: builder.timeout,
             max_stale: builder.max_stale,
             several_checks: builder.several_checks,
+            checks: builder.checks,
+            check_sets: builder.check_sets,
+            startup,
+            values_idle: builder.values_idle,
             probers: Mutex::default(),
-        })))
+        }));
+        if client.0.startup.is_some() {
+            startup::start(&client);
+        }
+        Ok(client)
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakClient {
+        WeakClient(Arc::downgrade(&self.0))
+    }
+
+    pub(crate) fn tasks(&self) -> &TaskGroup {
+        &self.0.tasks
+    }
+
+    pub(crate) fn startup(&self) -> Option<&Startup> {
+        self.0.startup.as_ref()
     }
 
     /// What it is a client of.
@@ -123,7 +170,8 @@ impl Client {
     /// Registers an instance and keeps it registered until it is deregistered or the client shut down.
     ///
     /// Once this has succeeded the registration is renewed, read back, and made again whenever the registry forgot it.
-    /// Checks the registry does not run itself are run here; until their first result the instance is `starting`.
+    /// Checks the registry does not run itself, and those that `health_checks:` has for the service, are run here; until their
+    /// first result the instance is `starting`.
     /// Dropping the handle changes nothing. Registering the same service and id again replaces what is desired.
     ///
     /// # Errors
@@ -134,29 +182,39 @@ impl Client {
     /// Cancel-safe: a dropped call leaves nothing registered that nobody knows of.
     pub async fn register(&self, mut registration: Registration) -> Result<Registered> {
         let inner = &*self.0;
-        if registration.checks.len() > 1 && !inner.several_checks {
+        if let Some(block) = &inner.checks {
+            registration.checks = block.checks(&registration);
+        }
+        let set = sets::of(&inner.check_sets, registration.service.as_str());
+        let mut looks = set.map_or_else(|| Ok(Vec::new()), |set| sets::probes(set, &registration))?;
+        if registration.checks.len() + looks.len() > 1 && !inner.several_checks {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
                 "several checks, but the configuration allows one",
             )
             .with_hint("set `high_availability.health_checks.multiple_checks` to true"));
         }
-        let probing = !inner.can.runs_checks && !registration.checks.is_empty();
-        if probing {
-            registration
-                .checks
-                .iter()
-                .try_for_each(|check| check_for(check).map(drop))?;
-            if registration.health.status.is_serving() {
-                // New is not healthy: nobody has looked yet.
-                registration.health.status = Status::Starting;
+        if !inner.can.runs_checks {
+            for check in &registration.checks {
+                looks.push((check.clone(), check_for(check)?));
             }
+        }
+        let probing = !looks.is_empty();
+        if probing && registration.health.status.is_serving() {
+            // New is not healthy: nobody has looked yet.
+            registration.health.status = Status::Starting;
         }
         let key = inner.registrar.register(registration.clone()).await?;
         // Whatever probed an earlier registration of this id ends here.
         inner.probers().remove(&key);
         if probing {
-            self.probe(&registration, &key)?;
+            let target = Instance::builder(key.clone(), registration.address.clone(), registration.port)
+                .tags(&registration.tags)
+                .meta(&registration.meta)
+                .build();
+            let thresholds = set.map(sets::thresholds).unwrap_or_default();
+            let prober = Prober::with_checks(&inner.tasks, target, looks, thresholds);
+            self.follow(prober, key.clone(), set.and_then(sets::patience));
         }
         Ok(Registered {
             client: self.clone(),
@@ -164,17 +222,69 @@ impl Client {
         })
     }
 
-    /// Looks at the instance as its checks say, and has the registrar show what is seen.
-    fn probe(&self, registration: &Registration, key: &InstanceKey) -> Result<()> {
+    /// The id of what the configuration has this client register at its start, if it has anything.
+    pub fn declares(&self) -> Option<&InstanceId> {
+        self.0.startup.as_ref().map(Startup::id)
+    }
+
+    /// What the configuration has this client register at its start, once that is done; nothing where it has nothing.
+    ///
+    /// # Errors
+    /// What the attempts so far have failed with. They go on in the background, unless the registration makes no sense.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe.
+    pub async fn declared(&self) -> Result<Option<Registered>> {
+        let Some(startup) = &self.0.startup else {
+            return Ok(None);
+        };
+        let ended = self
+            .0
+            .tasks
+            .cancelled()
+            .run_until_cancelled(startup.standing())
+            .await;
+        self.open()?;
+        let key = ended.transpose()?;
+        Ok(key.map(|key| Registered {
+            client: self.clone(),
+            key,
+        }))
+    }
+
+    /// Has the registrar show what a prober sees, and withdraws what is critical for longer than `patience`.
+    fn follow(&self, prober: Prober, key: InstanceKey, patience: Option<Duration>) {
         let inner = &*self.0;
-        let prober = Prober::start(&inner.tasks, key.clone(), registration, Thresholds::default())?;
         let mut reports = prober.reports();
         reports.mark_changed();
-        let (registrar, key_of) = (inner.registrar.clone(), key.clone());
+        let (registrar, weak, key_of) = (inner.registrar.clone(), self.downgrade(), key.clone());
         inner.tasks.spawn(async move {
-            // The channel closes when the prober is dropped.
-            while reports.changed().await.is_ok() {
+            let mut until: Option<Instant> = None;
+            loop {
+                let lapsed = async {
+                    match until {
+                        Some(until) => sleep_until(until).await,
+                        None => pending().await,
+                    }
+                };
+                tokio::select! {
+                    // The channel closes when the prober is dropped.
+                    changed = reports.changed() => if changed.is_err() { return },
+                    () = lapsed => {
+                        warn!(key = %key_of, ?patience, "critical for too long: withdrawn");
+                        if let Some(client) = weak.upgrade()
+                            && let Err(error) = client.deregister(&key_of.id).await
+                        {
+                            debug!(key = %key_of, %error, "not withdrawn yet");
+                        }
+                        return;
+                    }
+                }
                 let seen = reports.borrow_and_update().clone();
+                until = match (seen.status, patience) {
+                    (Status::Critical, Some(patience)) => until.or(Some(Instant::now() + patience)),
+                    _ => None,
+                };
                 // A probe knows nothing of draining: what the owner wants stays.
                 let report = seen.with_draining(registrar.states().iter().any(|state| {
                     state.key.service == key_of.service && state.key.id == key_of.id && state.health.draining
@@ -184,8 +294,7 @@ impl Client {
                 }
             }
         });
-        inner.probers().insert(key.clone(), prober);
-        Ok(())
+        inner.probers().insert(key, prober);
     }
 
     /// Withdraws a registration of this client.
@@ -356,13 +465,12 @@ impl Client {
     /// `Unsupported` when it keeps none, `Closed` after shutdown.
     pub fn config(&self) -> Result<ConfigValues> {
         self.open()?;
-        let idle = self.0.can.confirm_every * 2;
         match &self.0.backend.config {
             Some(store) => Ok(ConfigValues::new(
                 store.clone(),
                 self.0.info.scheme,
                 self.0.timeout,
-                idle,
+                self.0.values_idle,
                 self.0.tasks.clone(),
             )),
             None => Err(Error::new(

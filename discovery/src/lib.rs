@@ -8,21 +8,32 @@
 
 mod builder;
 mod client;
+mod definition;
+mod dynamic;
+mod measured;
+mod named;
 mod open;
 mod registered;
+#[cfg(feature = "schema")]
+mod schema;
+mod sets;
+mod startup;
 mod status;
 mod values;
 
 pub use builder::ClientBuilder;
 pub use client::Client;
+pub use definition::registration_from;
 pub use discovery_core::*;
 #[cfg(feature = "dns")]
 pub use discovery_dns as dns;
 pub use open::{
-    ClientConfig, backends, builder_for, builder_from, builder_from_config, builder_from_env,
-    builder_from_uri, explain, loader,
+    ClientConfig, backends, builder_for, builder_from, builder_from_config, builder_from_configs,
+    builder_from_env, builder_from_uri, explain, loaded, loader,
 };
 pub use registered::Registered;
+#[cfg(feature = "schema")]
+pub use schema::schema;
 pub use status::ClientStatus;
 pub use values::ConfigValues;
 

@@ -16,11 +16,11 @@ use discovery_core::{
     memory::{MemoryConfig, MemoryStore},
     pick::strategy_named,
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::warn;
 
-use crate::{Client, ClientBuilder};
+use crate::{Client, ClientBuilder, definition::DEFINITION, dynamic, measured, sets};
 
 /// The backends built in.
 const BACKENDS: &[&str] = &[
@@ -45,6 +45,9 @@ const ETCD: &str = "etcd";
 const DNS: &str = "dns";
 const DNS_BLOCK: &str = "dns_discovery";
 const EUREKA: &str = "eureka";
+const CHECKS: &str = "health_checks";
+const METRICS: &str = "discovery_metrics";
+const DYNAMIC: &str = "dynamic_configuration";
 #[cfg(feature = "k8s")]
 const KUBERNETES: &str = "kubernetes_discovery";
 
@@ -99,22 +102,13 @@ const KNOWN: &[KnownBlock] = &[
     KUBERNETES_BLOCK,
 ];
 
-/// Blocks that are loaded and validated, but not acted on in this release, each with what validates it.
-const LATER: &[(&str, Validate)] = &[
-    ("health_checks", valid::<HealthCheckSets>),
-    ("datacenter_federation", valid::<DatacenterFederation>),
-    ("connect_intentions", valid::<ConnectIntentions>),
-    ("sidecar_proxies", valid::<SidecarProxies>),
-    ("dynamic_configuration", valid::<DynamicConfiguration>),
-    ("discovery_metrics", valid::<DiscoveryMetrics>),
-    ("acl_policies", valid::<AclPolicies>),
+/// Blocks that are loaded and validated, but not acted on in this release.
+const LATER: &[&str] = &[
+    "datacenter_federation",
+    "connect_intentions",
+    "sidecar_proxies",
+    "acl_policies",
 ];
-
-type Validate = fn(&Loader, &str) -> Result<()>;
-
-fn valid<T: DeserializeOwned>(loaded: &Loader, name: &str) -> Result<()> {
-    loaded.block::<T>(name).map(drop)
-}
 
 /// Environment variables that are ours but set no field.
 const RESERVED: &[&str] = &[
@@ -137,22 +131,29 @@ const RESERVED: &[&str] = &[
 
 /// The `client:` block: what a client of any backend does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ClientConfig {
     /// How long one attempt of a read, and the wait for a first view, may take.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub timeout: Duration,
     /// Refuse to answer from views that the registry last confirmed longer ago.
     #[serde(with = "duration::option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Duration>"))]
     pub max_stale: Option<Duration>,
     /// How long a watch goes on after its last user is gone.
     #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub linger: Duration,
     /// Where last-good snapshots are kept.
     pub snapshot_dir: Option<PathBuf>,
     /// How services are balanced; goes before what `high_availability` says.
     pub load_balancing: Option<String>,
+    /// Whether a client registers what its `service_definition:` declares as soon as it starts; goes before what the
+    /// backend's block and `high_availability` say.
+    pub auto_register: Option<bool>,
 }
 
 impl Default for ClientConfig {
@@ -163,18 +164,20 @@ impl Default for ClientConfig {
             linger: Duration::from_secs(30),
             snapshot_dir: None,
             load_balancing: None,
+            auto_register: None,
         }
     }
 }
 
 impl ClientConfig {
     /// The block, for [`Loader::new`].
-    pub const BLOCK: KnownBlock = KnownBlock::of::<Self>("client").env(&[
+    pub const BLOCK: KnownBlock = KnownBlock::of::<Self>("client").always().env(&[
         EnvVar::new("DISCOVERY_CLIENT_TIMEOUT", "timeout"),
         EnvVar::new("DISCOVERY_CLIENT_MAX_STALE", "max_stale"),
         EnvVar::new("DISCOVERY_CLIENT_LINGER", "linger"),
         EnvVar::new("DISCOVERY_CLIENT_SNAPSHOT_DIR", "snapshot_dir"),
         EnvVar::new("DISCOVERY_CLIENT_LOAD_BALANCING", "load_balancing"),
+        EnvVar::new("DISCOVERY_CLIENT_AUTO_REGISTER", "auto_register"),
     ]);
 }
 
@@ -190,7 +193,8 @@ impl Client {
         builder_from_uri(uri)?.build()
     }
 
-    /// A client as a YAML file says, the environment going before the file.
+    /// A client as a YAML file says, the environment going before the file. Where the file asks for it, what its
+    /// `service_definition:` declares is registered at once, in the background: [`declared`](Self::declared) waits for that.
     ///
     /// ```yaml
     /// memory:
@@ -234,21 +238,34 @@ pub fn builder_from_uri(uri: &str) -> Result<ClientBuilder> {
 /// # Errors
 /// As [`Client::from_config`].
 pub fn builder_from_config(path: impl AsRef<Path>) -> Result<ClientBuilder> {
-    let file = loader().file(path.as_ref())?;
+    builder_from_configs([path])
+}
+
+/// As [`builder_from_config`], from several files: a later one goes before an earlier one, key by key.
+///
+/// # Errors
+/// As [`Client::from_config`].
+pub fn builder_from_configs<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Result<ClientBuilder> {
+    let paths: Vec<P> = paths.into_iter().collect();
+    let files = paths.iter().try_fold(loader(), Loader::file)?;
     let backends = |loaded: &Loader| -> Vec<_> {
         let blocks = loaded.blocks().into_iter();
         blocks.filter(|block| BACKENDS.contains(block)).collect()
     };
-    // The file decides: a variable such as CONSUL_HTTP_ADDR is often there for other programs.
-    let mut named = backends(&file);
-    let loaded = file.env(env::vars_os())?;
+    // The files decide: a variable such as CONSUL_HTTP_ADDR is often there for other programs.
+    let mut named = backends(&files);
+    let loaded = files.env(env::vars_os())?;
     if named.is_empty() {
         named = backends(&loaded);
     }
+    let shown = || {
+        let paths = paths.iter().map(|path| path.as_ref().display().to_string());
+        paths.collect::<Vec<_>>().join(", ")
+    };
     match named[..] {
         [backend] => builder_from(&loaded, backend),
         [] => Err(Error::new(ErrorKind::ConfigInvalid, "no backend is configured")
-            .with_context("file", path.as_ref().display().to_string())
+            .with_context("file", shown())
             .with_hint(format!("add a block for one of: {}", BACKENDS.join(", ")))),
         _ => Err(
             Error::new(ErrorKind::ConfigInvalid, "several backends are configured")
@@ -305,7 +322,16 @@ pub fn builder_for<'a>(
 /// # Errors
 /// As [`Client::from_config`].
 pub fn explain(path: impl AsRef<Path>) -> Result<Vec<Setting>> {
-    Ok(loader().file(path)?.env(env::vars_os())?.explain())
+    Ok(loaded([path])?.explain())
+}
+
+/// What these files say, a later one over an earlier one, and the environment over both.
+///
+/// # Errors
+/// As [`Client::from_config`], except that no backend needs to be named.
+pub fn loaded<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Result<Loader> {
+    let files = paths.into_iter().try_fold(loader(), Loader::file)?;
+    files.env(env::vars_os())
 }
 
 /// The blocks of the backends built in: what [`builder_from`] takes as `backend`.
@@ -324,6 +350,7 @@ pub fn loader() -> Loader {
 /// # Errors
 /// As [`Client::from_config`].
 pub fn builder_from(loaded: &Loader, backend: &str) -> Result<ClientBuilder> {
+    loaded.validate()?;
     let client: ClientConfig = loaded.block("client")?;
     let mut builder = Client::builder(connect(loaded, backend)?);
     #[cfg(feature = "dns")]
@@ -332,27 +359,44 @@ pub fn builder_from(loaded: &Loader, backend: &str) -> Result<ClientBuilder> {
         builder.strategy = std::sync::Arc::new(discovery_dns::Rfc2782);
     }
     let blocks = loaded.blocks();
-    let mut later = Vec::new();
+    let mut later = std::mem::take(&mut builder.backend.idle);
+    let mut on_startup = None;
     if blocks.contains(&"high_availability") {
         let block: HighAvailability = loaded.block("high_availability")?;
         builder = builder.high_availability(&block)?;
-        later.extend([
-            "high_availability.discovery.failover_mechanisms",
-            "high_availability.health_checks.check_intervals",
-            "high_availability.health_checks.timeout_configuration",
-            "high_availability.service_registration.register_on_startup",
-        ]);
+        on_startup = Some(block.service_registration.register_on_startup);
+        later.push("high_availability.discovery.failover_mechanisms");
     }
-    if blocks.contains(&"service_definition") {
-        let definition: ServiceDefinition = loaded.block("service_definition")?;
+    if blocks.contains(&CHECKS) {
+        let block: HealthCheckSets = loaded.block(CHECKS)?;
+        later.extend(sets::idle(&block));
+        builder = builder.health_checks(block);
+    }
+    if blocks.contains(&METRICS) {
+        later.extend(measured::idle(&loaded.block(METRICS)?));
+    }
+    if blocks.contains(&DYNAMIC) {
+        let idle;
+        (builder, idle) = dynamic::apply(&loaded.block(DYNAMIC)?, builder)?;
+        later.extend(idle);
+    }
+    let asked = startup(
+        client.auto_register,
+        builder.backend.defaults.auto_register,
+        on_startup,
+    );
+    if blocks.contains(&DEFINITION) {
+        let definition: ServiceDefinition = loaded.block(DEFINITION)?;
         later.extend(definition.connect.map(|_| "service_definition.connect"));
-    }
-    for (name, validate) in LATER {
-        if blocks.contains(name) {
-            validate(loaded, name)?;
-            later.push(name);
+        builder.declared = Some(loaded.clone());
+        builder.register_on_startup = asked == Some(true);
+        if asked.is_none() {
+            later.push("service_definition (nothing asks for it: set `client.auto_register`)");
         }
+    } else if client.auto_register.or(builder.backend.defaults.auto_register) == Some(true) {
+        later.push("auto_register (there is no `service_definition`)");
     }
+    later.extend(LATER.iter().filter(|name| blocks.contains(name)));
     if !later.is_empty() {
         warn!("loaded, but not acted on in this release: {}", later.join(", "));
     }
@@ -369,6 +413,16 @@ pub fn builder_from(loaded: &Loader, backend: &str) -> Result<ClientBuilder> {
     Ok(builder)
 }
 
+/// Whether what is declared is registered at the start: as the client's block says, else where one of the others asks for
+/// it and none is against it. Nothing where nobody says.
+fn startup(client: Option<bool>, backend: Option<bool>, high_availability: Option<bool>) -> Option<bool> {
+    match (backend, high_availability) {
+        _ if client.is_some() => client,
+        (Some(one), Some(other)) => Some(one && other),
+        (one, other) => one.or(other),
+    }
+}
+
 fn connect(loaded: &Loader, backend: &str) -> Result<Backend> {
     match backend {
         MEMORY => Ok(MemoryStore::with_config(loaded.block(MEMORY)?)?.backend()),
@@ -377,15 +431,91 @@ fn connect(loaded: &Loader, backend: &str) -> Result<Backend> {
         #[cfg(feature = "local")]
         LOCAL => discovery_local::backend(loaded.block(LOCAL)?),
         #[cfg(feature = "etcd")]
-        ETCD => discovery_etcd::backend(loaded.block(ETCD)?),
+        ETCD => {
+            let mut config: discovery_etcd::EtcdConfig = loaded.block(ETCD)?;
+            let kv = loaded.block::<DynamicConfiguration>(DYNAMIC)?.etcd_kv;
+            if kv.enabled && !kv.prefix.is_empty() {
+                config.config.prefix = kv.prefix;
+            }
+            discovery_etcd::backend(config)
+        }
         #[cfg(feature = "dns")]
         DNS | DNS_BLOCK => discovery_dns::backend(loaded.block(DNS_BLOCK)?),
         #[cfg(feature = "eureka")]
         EUREKA => discovery_eureka::backend(loaded.block(EUREKA)?),
         #[cfg(feature = "k8s")]
-        KUBERNETES | "k8s" | "kubernetes" => discovery_k8s::backend(loaded.block(KUBERNETES)?),
+        KUBERNETES | "k8s" | "kubernetes" => discovery_k8s::backend(kubernetes(loaded)?),
         other => Err(Error::new(ErrorKind::ConfigInvalid, "unknown backend")
             .with_context("backend", format!("{other:?}"))
             .with_hint(format!("use one of: {}", BACKENDS.join(", ")))),
+    }
+}
+
+/// The settings of Kubernetes, with the ConfigMaps that `dynamic_configuration` names in the place of its own.
+#[cfg(feature = "k8s")]
+fn kubernetes(loaded: &Loader) -> Result<discovery_k8s::K8sConfig> {
+    let mut config: discovery_k8s::K8sConfig = loaded.block(KUBERNETES)?;
+    let maps = loaded
+        .block::<DynamicConfiguration>(DYNAMIC)?
+        .kubernetes_configmap;
+    if maps.enabled {
+        config.configmap.enabled = true;
+        config.configmap.namespace = maps.namespace.or(config.configmap.namespace);
+        if !maps.configmaps.is_empty() {
+            let named = maps.configmaps.into_iter().map(|map| {
+                let mut shown = discovery_k8s::ConfigMapKeys::whole(map.name);
+                shown.keys = map.keys;
+                shown
+            });
+            config.configmap.configmaps = named.collect();
+        }
+    }
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::startup;
+
+    #[test]
+    fn one_must_ask_for_it_and_none_be_against_it() {
+        let (yes, no) = (Some(true), Some(false));
+        for (client, backend, high_availability, expected) in [
+            (None, None, None, None),
+            (None, yes, None, yes),
+            (None, None, yes, yes),
+            (None, yes, yes, yes),
+            (None, no, yes, no),
+            (None, yes, no, no),
+            (yes, no, no, yes),
+            (no, yes, yes, no),
+        ] {
+            assert_eq!(startup(client, backend, high_availability), expected);
+        }
+    }
+
+    #[cfg(feature = "k8s")]
+    #[test]
+    fn config_maps_are_those_that_dynamic_configuration_names() {
+        let own = "kubernetes_discovery: { configmap: { namespace: mine, configmaps: [{ name: a, keys: [b] }] } }\n";
+        let specified = include_str!("../tests/specification/config-dynamic-config.yaml");
+        let read = |text: &str| {
+            let loaded = super::loader().yaml("discovery.yaml", text).unwrap();
+            super::kubernetes(&loaded).unwrap().configmap
+        };
+        let maps = read(&format!("{own}{specified}"));
+        assert_eq!(maps.namespace.as_deref(), Some("production"));
+        let named: Vec<_> = maps
+            .configmaps
+            .iter()
+            .map(|map| (&*map.name, map.keys.join(",")))
+            .collect();
+        let expected = [("api-config", "database_url,redis_url"), ("feature-flags", "*")];
+        assert_eq!(named, expected.map(|(name, keys)| (name, keys.to_owned())));
+        let maps = read(own);
+        assert_eq!(
+            (maps.namespace.as_deref(), &*maps.configmaps[0].name),
+            (Some("mine"), "a")
+        );
     }
 }
