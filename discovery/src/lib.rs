@@ -8,8 +8,10 @@
 
 mod builder;
 mod client;
+mod federation;
 mod open;
 mod registered;
+mod sources;
 mod status;
 mod values;
 
@@ -18,11 +20,13 @@ pub use client::Client;
 pub use discovery_core::*;
 #[cfg(feature = "dns")]
 pub use discovery_dns as dns;
+pub use federation::{FailoverConfig, FurtherSource};
 pub use open::{
     ClientConfig, backends, builder_for, builder_from, builder_from_config, builder_from_env,
-    builder_from_uri, explain, loader,
+    builder_from_uri, explain, loader, named_backends,
 };
 pub use registered::Registered;
+pub use sources::{Route, Sources};
 pub use status::ClientStatus;
 pub use values::ConfigValues;
 
@@ -35,6 +39,8 @@ mod pages {
     struct GettingStarted;
     #[doc = include_str!("../../docs/guides/configuration.md")]
     struct Configuration;
+    #[doc = include_str!("../../docs/guides/failover.md")]
+    struct Failover;
     #[cfg(feature = "dns")]
     #[doc = include_str!("../../docs/guides/dns.md")]
     struct Dns;

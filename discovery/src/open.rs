@@ -20,7 +20,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tracing::warn;
 
-use crate::{Client, ClientBuilder};
+use crate::{
+    Client, ClientBuilder,
+    federation::{FailoverConfig, Plan},
+};
 
 /// The backends built in.
 const BACKENDS: &[&str] = &[
@@ -39,7 +42,7 @@ const BACKENDS: &[&str] = &[
     KUBERNETES,
 ];
 const MEMORY: &str = "memory";
-const CONSUL: &str = "consul";
+pub(crate) const CONSUL: &str = "consul";
 const LOCAL: &str = "local";
 const ETCD: &str = "etcd";
 const DNS: &str = "dns";
@@ -82,6 +85,7 @@ const KUBERNETES_BLOCK: KnownBlock = KnownBlock::missing_feature("kubernetes_dis
 const KNOWN: &[KnownBlock] = &[
     ClientConfig::BLOCK,
     HighAvailability::BLOCK,
+    FailoverConfig::BLOCK,
     ServiceDefinition::BLOCK,
     HealthCheckSets::BLOCK,
     DatacenterFederation::BLOCK,
@@ -102,7 +106,6 @@ const KNOWN: &[KnownBlock] = &[
 /// Blocks that are loaded and validated, but not acted on in this release, each with what validates it.
 const LATER: &[(&str, Validate)] = &[
     ("health_checks", valid::<HealthCheckSets>),
-    ("datacenter_federation", valid::<DatacenterFederation>),
     ("connect_intentions", valid::<ConnectIntentions>),
     ("sidecar_proxies", valid::<SidecarProxies>),
     ("dynamic_configuration", valid::<DynamicConfiguration>),
@@ -235,15 +238,11 @@ pub fn builder_from_uri(uri: &str) -> Result<ClientBuilder> {
 /// As [`Client::from_config`].
 pub fn builder_from_config(path: impl AsRef<Path>) -> Result<ClientBuilder> {
     let file = loader().file(path.as_ref())?;
-    let backends = |loaded: &Loader| -> Vec<_> {
-        let blocks = loaded.blocks().into_iter();
-        blocks.filter(|block| BACKENDS.contains(block)).collect()
-    };
     // The file decides: a variable such as CONSUL_HTTP_ADDR is often there for other programs.
-    let mut named = backends(&file);
+    let mut named = named_backends(&file);
     let loaded = file.env(env::vars_os())?;
     if named.is_empty() {
-        named = backends(&loaded);
+        named = named_backends(&loaded);
     }
     match named[..] {
         [backend] => builder_from(&loaded, backend),
@@ -253,7 +252,7 @@ pub fn builder_from_config(path: impl AsRef<Path>) -> Result<ClientBuilder> {
         _ => Err(
             Error::new(ErrorKind::ConfigInvalid, "several backends are configured")
                 .with_context("blocks", named.join(", "))
-                .with_hint("keep one of them"),
+                .with_hint("keep one of them; `failover.sources` takes further ones as URIs"),
         ),
     }
 }
@@ -308,6 +307,20 @@ pub fn explain(path: impl AsRef<Path>) -> Result<Vec<Setting>> {
     Ok(loader().file(path)?.env(env::vars_os())?.explain())
 }
 
+/// The backends whose blocks `loaded` holds, of those built in. A `datacenter_federation:` without any is Consul's.
+pub fn named_backends(loaded: &Loader) -> Vec<&'static str> {
+    let blocks = loaded.blocks();
+    let named: Vec<_> = blocks
+        .iter()
+        .copied()
+        .filter(|block| BACKENDS.contains(block))
+        .collect();
+    if named.is_empty() && blocks.contains(&"datacenter_federation") {
+        return vec![CONSUL];
+    }
+    named
+}
+
 /// The blocks of the backends built in: what [`builder_from`] takes as `backend`.
 pub fn backends() -> &'static [&'static str] {
     BACKENDS
@@ -325,19 +338,25 @@ pub fn loader() -> Loader {
 /// As [`Client::from_config`].
 pub fn builder_from(loaded: &Loader, backend: &str) -> Result<ClientBuilder> {
     let client: ClientConfig = loaded.block("client")?;
-    let mut builder = Client::builder(connect(loaded, backend)?);
+    let Plan {
+        own,
+        sources,
+        mut later,
+    } = Plan::of(loaded, backend)?;
+    let mut builder = Client::builder(own);
+    if let Some(sources) = sources {
+        builder = builder.sources(sources);
+    }
     #[cfg(feature = "dns")]
     if matches!(backend, DNS | DNS_BLOCK) {
         // SRV records say how they want to be balanced.
         builder.strategy = std::sync::Arc::new(discovery_dns::Rfc2782);
     }
     let blocks = loaded.blocks();
-    let mut later = Vec::new();
     if blocks.contains(&"high_availability") {
         let block: HighAvailability = loaded.block("high_availability")?;
         builder = builder.high_availability(&block)?;
         later.extend([
-            "high_availability.discovery.failover_mechanisms",
             "high_availability.health_checks.check_intervals",
             "high_availability.health_checks.timeout_configuration",
             "high_availability.service_registration.register_on_startup",
@@ -369,7 +388,7 @@ pub fn builder_from(loaded: &Loader, backend: &str) -> Result<ClientBuilder> {
     Ok(builder)
 }
 
-fn connect(loaded: &Loader, backend: &str) -> Result<Backend> {
+pub(crate) fn connect(loaded: &Loader, backend: &str) -> Result<Backend> {
     match backend {
         MEMORY => Ok(MemoryStore::with_config(loaded.block(MEMORY)?)?.backend()),
         #[cfg(feature = "consul")]

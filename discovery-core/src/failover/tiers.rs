@@ -1,0 +1,139 @@
+//! Which tier serves: a pure function of how each stands.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How a tier stands now.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Standing {
+    /// Enough healthy instances, as far as its sources can be trusted.
+    pub(super) good: bool,
+    /// Since when it has been good by sources that answer.
+    pub(super) sound_since: Option<Instant>,
+    /// A healthy instance, however old the news of it.
+    pub(super) some: bool,
+    /// An answer, however old, be it that there is nothing.
+    pub(super) answered: bool,
+    /// A source has just been asked, and has neither answered nor failed.
+    pub(super) waiting: bool,
+}
+
+/// The tier to use after `current`.
+///
+/// A better one that has proved itself; else the current one while it is good; else the first that is; else whatever has
+/// instances, however old, and the current one before others.
+pub(super) fn choose(tiers: &[Standing], current: usize, now: Instant, hold: Duration) -> usize {
+    let proved = |tier: &Standing| {
+        tier.good
+            && tier
+                .sound_since
+                .is_some_and(|since| now.duration_since(since) >= hold)
+    };
+    if let Some(better) = tiers.iter().take(current).position(proved) {
+        return better;
+    }
+    if tiers.get(current).is_some_and(|tier| tier.good) {
+        return current;
+    }
+    if let Some(first) = tiers.iter().position(|tier| tier.good || tier.waiting) {
+        // One that may yet answer is not passed over.
+        let ready = tiers.get(first).is_some_and(|tier| tier.good);
+        return if ready { first } else { current };
+    }
+    let last = |has: fn(&Standing) -> bool| {
+        if tiers.get(current).is_some_and(has) {
+            return Some(current);
+        }
+        tiers.iter().position(has)
+    };
+    last(|tier| tier.some)
+        .or_else(|| last(|tier| tier.answered))
+        .unwrap_or(current)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOLD: Duration = Duration::from_secs(30);
+
+    fn good() -> Standing {
+        Standing {
+            good: true,
+            some: true,
+            answered: true,
+            ..Standing::default()
+        }
+    }
+
+    fn sound(since: Instant) -> Standing {
+        Standing {
+            sound_since: Some(since),
+            ..good()
+        }
+    }
+
+    fn old() -> Standing {
+        Standing {
+            good: false,
+            ..good()
+        }
+    }
+
+    fn empty() -> Standing {
+        Standing {
+            answered: true,
+            ..Standing::default()
+        }
+    }
+
+    fn waiting() -> Standing {
+        Standing {
+            waiting: true,
+            ..Standing::default()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_choice() {
+        let then = Instant::now();
+        tokio::time::advance(HOLD).await;
+        let now = Instant::now();
+        let nothing = Standing::default();
+        for (why, tiers, current, expected) in [
+            ("good stays", vec![sound(then), sound(then)], 0, 0),
+            ("the next steps in", vec![empty(), sound(now)], 0, 1),
+            (
+                "what proved itself comes back",
+                vec![sound(then), sound(then)],
+                1,
+                0,
+            ),
+            ("what has not does not", vec![sound(now), sound(then)], 1, 1),
+            ("nor what is good by old news", vec![good(), sound(then)], 1, 1),
+            ("unless nothing else is good", vec![good(), old()], 1, 0),
+            (
+                "the better of those left",
+                vec![sound(now), old(), sound(then)],
+                1,
+                0,
+            ),
+            ("two down, the third", vec![old(), empty(), good()], 0, 2),
+            ("one that may answer is waited for", vec![waiting(), good()], 0, 0),
+            ("but not by one that serves", vec![waiting(), good()], 1, 1),
+            (
+                "nor behind one that is good",
+                vec![nothing, good(), waiting()],
+                0,
+                1,
+            ),
+            ("none good: the last one used", vec![old(), old()], 1, 1),
+            ("old instances before none", vec![old(), empty()], 1, 0),
+            ("an answer before none", vec![nothing, empty()], 0, 1),
+            ("nothing at all", vec![nothing, nothing], 0, 0),
+        ] {
+            assert_eq!(choose(&tiers, current, now, HOLD), expected, "{why}");
+        }
+    }
+}
