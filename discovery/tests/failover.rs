@@ -436,6 +436,81 @@ async fn looking_once_fails_over_and_explaining_tells_of_all() {
     }
 }
 
+/// A client as this text says.
+fn from_text(text: &str) -> discovery::Result<Client> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("discovery.yaml");
+    std::fs::write(&path, text).unwrap();
+    Client::from_config(&path)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_names_further_sources_and_may_switch_them_off() {
+    let far = MemoryConfig::default().name("failover-file-far");
+    let far = MemoryStore::with_config(far).unwrap().backend();
+    let registration = Registration::builder("api", "127.0.0.1", 11).build().unwrap();
+    far.registry.register(&registration).await.unwrap();
+    let text = |name: &str| {
+        format!(
+            "memory: {{ name: failover-file-{name} }}\nfailover:\n  name: near\n  hold: 5s\n  sources:\n  \
+             - {{ name: far, uri: \"memory://failover-file-far\" }}\n"
+        )
+    };
+    let client = from_text(&text("near")).unwrap();
+    let api = client.service("api").unwrap();
+    until(&api, Source::Live, &["far:11"]).await;
+    let near = Registration::builder("api", "127.0.0.1", 1).build().unwrap();
+    client.register(near).await.unwrap();
+    let took = until(&api, Source::Live, &["near:1"]).await;
+    assert!((4 * SECOND..=6 * SECOND).contains(&took), "{took:?}");
+
+    let off = "high_availability: { discovery: { failover_mechanisms: false } }\n";
+    let alone = from_text(&format!("{}{off}", text("other"))).unwrap();
+    assert!(
+        alone
+            .service("api")
+            .unwrap()
+            .ready()
+            .await
+            .unwrap()
+            .instances
+            .is_empty()
+    );
+    let query = Query::service("api").unwrap();
+    assert!(alone.lookup(&query).await.unwrap().instances.is_empty());
+    for client in [client, alone] {
+        client.shutdown(SECOND).await.unwrap();
+    }
+
+    let wrong = text("wrong").replace("memory://", "memry://");
+    let error = from_text(&wrong).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConfigInvalid);
+    assert!(error.to_string().contains("far"), "{error}");
+    let unknown = text("wrong").replace("hold", "held");
+    assert_eq!(
+        from_text(&unknown).unwrap_err().hint(),
+        Some("did you mean `hold`?")
+    );
+}
+
+/// Character for character; opening a client contacts nobody.
+#[cfg(feature = "consul")]
+#[tokio::test]
+async fn the_federation_of_the_specification_drives_the_client() {
+    let text = include_str!("specification/multi-dc-federation.yaml");
+    let client = from_text(text).unwrap();
+    assert_eq!((client.info().scheme, &*client.info().source), ("consul", "dc1"));
+    assert_eq!(client.info().address, "consul-dc1.company.com:8500");
+    client.shutdown(SECOND).await.unwrap();
+
+    let nobody = text.replace("primary: true", "primary: false");
+    let error = from_text(&nobody).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConfigInvalid);
+    assert!(error.hint().unwrap().contains("primary: true"), "{error}");
+    let renamed = format!("{text}\nfailover: {{ name: dc9 }}\n");
+    assert_eq!(from_text(&renamed).unwrap_err().hint(), Some("leave it out"));
+}
+
 #[tokio::test]
 async fn sources_and_routes_that_make_no_sense_are_refused() {
     let store = MemoryStore::new();
