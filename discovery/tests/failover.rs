@@ -12,7 +12,7 @@ use discovery::{
     Source, Sources,
     failover::FailoverPolicy,
     memory::{MemoryConfig, MemoryStore},
-    pick::{Outcome, Service, Verdict, strategy_named},
+    pick::{Balancing, Outcome, Outlier, Service, Verdict, strategy_named},
 };
 use discovery_testkit::chaos::Chaos;
 use tokio::time::{Instant, sleep, timeout};
@@ -212,6 +212,28 @@ async fn too_few_healthy_instances_give_way_at_once() {
         place.take(port).await;
     }
     until(&api, Source::Live, &["b:12"]).await;
+    client.shutdown(SECOND).await.unwrap();
+}
+
+/// Its registry is well, and says that it is well; those who call it know better.
+#[tokio::test(start_paused = true)]
+async fn what_is_ejected_counts_as_not_there() {
+    let (a, b) = (Place::with(&[1]).await, Place::with(&[11]).await);
+    let client = Client::builder(a.backend.clone())
+        .balancing(Balancing::default().outlier(Outlier::default()))
+        .sources(Sources::new("a").then("b", b.backend.clone()))
+        .build()
+        .unwrap();
+    let api = client.service("api").unwrap();
+    until(&api, Source::Live, &["a:1"]).await;
+    for _ in 0..5 {
+        api.acquire().unwrap().report(Outcome::Failure);
+    }
+    let took = until(&api, Source::Live, &["b:11"]).await;
+    assert!(took < SECOND, "{took:?}");
+    // Once it may be tried again, and has not failed for a while.
+    let took = until(&api, Source::Live, &["a:1"]).await;
+    assert!(took >= LIMIT + LIMIT - SECOND, "{took:?}");
     client.shutdown(SECOND).await.unwrap();
 }
 
