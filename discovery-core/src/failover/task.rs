@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::{
     Hub, Kept, Key, Leg, lock, merge,
-    tiers::{Standing, choose},
+    tiers::{Standing, Worth, choose},
 };
 use crate::{
     error::Error,
@@ -124,11 +124,18 @@ impl Tier {
             self.sound_since = None;
         }
         let unheard = |feed: &Feed| matches!(feed.now.state, State::Pending(None));
+        let all = |feed: &Feed| feed.trust != Trust::Nothing;
         Standing {
-            good: enough(self.healthy(min_healthy, Feed::is_fresh)),
+            worth: if enough(self.healthy(min_healthy, Feed::is_fresh)) {
+                Worth::Good
+            } else if self.healthy(1, all) > 0 {
+                Worth::Few
+            } else if self.feeds.iter().any(all) {
+                Worth::Empty
+            } else {
+                Worth::Nothing
+            },
             sound_since: self.sound_since,
-            some: self.healthy(1, |feed| feed.trust != Trust::Nothing) > 0,
-            answered: self.feeds.iter().any(|feed| feed.trust != Trust::Nothing),
             waiting: starting && self.feeds.iter().any(unheard),
         }
     }
@@ -213,7 +220,7 @@ impl Task {
         }
         let before = self.current;
         self.current = choose(&standings, before, now, policy.hold);
-        let good = standings.get(self.current).is_some_and(|tier| tier.good);
+        let good = standings.get(self.current).is_some_and(Standing::is_good);
         let views = self
             .tiers
             .get(self.current)

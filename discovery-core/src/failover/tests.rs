@@ -43,7 +43,10 @@ async fn a_name_of_its_own_goes_out_and_never_reaches_the_registry() {
     let query = Query::service("api").unwrap();
     let mut events = named.watcher.watch(&query, None);
     // Lazy: it sees what happens after it was first asked.
-    assert_eq!(events.next().await.unwrap().unwrap().change, Change::Reset(Vec::new()));
+    assert_eq!(
+        events.next().await.unwrap().unwrap().change,
+        Change::Reset(Vec::new())
+    );
     let registration = Registration::builder("api", "127.0.0.1", 1).build().unwrap();
     let lease = named.registry.register(&registration).await.unwrap();
     assert_eq!(&*lease.key.source, "dc2");

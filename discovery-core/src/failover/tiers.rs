@@ -4,19 +4,34 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// What a tier has to offer, the best last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Worth {
+    /// Not even an answer.
+    #[default]
+    Nothing,
+    /// An answer, however old, that there is nothing.
+    Empty,
+    /// Healthy instances, but too few, or by news that is too old.
+    Few,
+    /// Enough healthy instances of sources that can be trusted.
+    Good,
+}
+
 /// How a tier stands now.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Standing {
-    /// Enough healthy instances, as far as its sources can be trusted.
-    pub(super) good: bool,
+    pub(super) worth: Worth,
     /// Since when it has been good by sources that answer.
     pub(super) sound_since: Option<Instant>,
-    /// A healthy instance, however old the news of it.
-    pub(super) some: bool,
-    /// An answer, however old, be it that there is nothing.
-    pub(super) answered: bool,
     /// A source has just been asked, and has neither answered nor failed.
     pub(super) waiting: bool,
+}
+
+impl Standing {
+    pub(super) fn is_good(&self) -> bool {
+        self.worth == Worth::Good
+    }
 }
 
 /// The tier to use after `current`.
@@ -33,23 +48,22 @@ pub(super) fn choose(tiers: &[Standing], current: usize, now: Instant, hold: Dur
     if let Some(better) = tiers.iter().take(current).position(proved) {
         return better;
     }
-    if tiers.get(current).is_some_and(|tier| tier.good) {
+    if tiers.get(current).is_some_and(Standing::is_good) {
         return current;
     }
-    if let Some(first) = tiers.iter().position(|tier| tier.good || tier.waiting) {
+    if let Some(first) = tiers.iter().position(|tier| tier.is_good() || tier.waiting) {
         // One that may yet answer is not passed over.
-        let ready = tiers.get(first).is_some_and(|tier| tier.good);
+        let ready = tiers.get(first).is_some_and(Standing::is_good);
         return if ready { first } else { current };
     }
-    let last = |has: fn(&Standing) -> bool| {
+    let last = |least: Worth| {
+        let has = |tier: &Standing| tier.worth >= least;
         if tiers.get(current).is_some_and(has) {
             return Some(current);
         }
         tiers.iter().position(has)
     };
-    last(|tier| tier.some)
-        .or_else(|| last(|tier| tier.answered))
-        .unwrap_or(current)
+    last(Worth::Few).or_else(|| last(Worth::Empty)).unwrap_or(current)
 }
 
 #[cfg(test)]
@@ -58,33 +72,21 @@ mod tests {
 
     const HOLD: Duration = Duration::from_secs(30);
 
-    fn good() -> Standing {
+    fn of(worth: Worth) -> Standing {
         Standing {
-            good: true,
-            some: true,
-            answered: true,
+            worth,
             ..Standing::default()
         }
+    }
+
+    fn good() -> Standing {
+        of(Worth::Good)
     }
 
     fn sound(since: Instant) -> Standing {
         Standing {
             sound_since: Some(since),
             ..good()
-        }
-    }
-
-    fn old() -> Standing {
-        Standing {
-            good: false,
-            ..good()
-        }
-    }
-
-    fn empty() -> Standing {
-        Standing {
-            answered: true,
-            ..Standing::default()
         }
     }
 
@@ -100,10 +102,10 @@ mod tests {
         let then = Instant::now();
         tokio::time::advance(HOLD).await;
         let now = Instant::now();
-        let nothing = Standing::default();
+        let (nothing, empty, old) = (of(Worth::Nothing), of(Worth::Empty), of(Worth::Few));
         for (why, tiers, current, expected) in [
             ("good stays", vec![sound(then), sound(then)], 0, 0),
-            ("the next steps in", vec![empty(), sound(now)], 0, 1),
+            ("the next steps in", vec![empty, sound(now)], 0, 1),
             (
                 "what proved itself comes back",
                 vec![sound(then), sound(then)],
@@ -112,14 +114,14 @@ mod tests {
             ),
             ("what has not does not", vec![sound(now), sound(then)], 1, 1),
             ("nor what is good by old news", vec![good(), sound(then)], 1, 1),
-            ("unless nothing else is good", vec![good(), old()], 1, 0),
+            ("unless nothing else is good", vec![good(), old], 1, 0),
             (
                 "the better of those left",
-                vec![sound(now), old(), sound(then)],
+                vec![sound(now), old, sound(then)],
                 1,
                 0,
             ),
-            ("two down, the third", vec![old(), empty(), good()], 0, 2),
+            ("two down, the third", vec![old, empty, good()], 0, 2),
             ("one that may answer is waited for", vec![waiting(), good()], 0, 0),
             ("but not by one that serves", vec![waiting(), good()], 1, 1),
             (
@@ -128,9 +130,9 @@ mod tests {
                 0,
                 1,
             ),
-            ("none good: the last one used", vec![old(), old()], 1, 1),
-            ("old instances before none", vec![old(), empty()], 1, 0),
-            ("an answer before none", vec![nothing, empty()], 0, 1),
+            ("none good: the last one used", vec![old, old], 1, 1),
+            ("old instances before none", vec![old, empty], 1, 0),
+            ("an answer before none", vec![nothing, empty], 0, 1),
             ("nothing at all", vec![nothing, nothing], 0, 0),
         ] {
             assert_eq!(choose(&tiers, current, now, HOLD), expected, "{why}");
