@@ -104,29 +104,24 @@ impl Plan {
             .then(|| loaded.block(FAILOVER))
             .transpose()?;
         let failover = told.clone().unwrap_or_default();
-        let (own, sources) = match &federation {
-            Some(block) => {
-                later.extend(not_acted_on(block));
-                let primary = primary(block)?;
-                if failover.name.as_ref().is_some_and(|name| name != primary) {
-                    return Err(Error::new(
-                        ErrorKind::ConfigInvalid,
-                        "`failover.name` is not the name of the primary datacenter",
-                    )
-                    .with_context("primary", primary)
-                    .with_hint("leave it out"));
-                }
-                let (own, sources) = federated(loaded, block, primary)?;
-                (own, Some(sources))
+        let (own, sources) = if let Some(block) = &federation {
+            later.extend(not_acted_on(block));
+            let primary = primary(block)?;
+            if failover.name.as_ref().is_some_and(|name| name != primary) {
+                return Err(Error::new(
+                    ErrorKind::ConfigInvalid,
+                    "`failover.name` is not the name of the primary datacenter",
+                )
+                .with_context("primary", primary)
+                .with_hint("leave it out"));
             }
-            None => {
-                let own = connect(loaded, backend)?;
-                let name = failover
-                    .name
-                    .clone()
-                    .unwrap_or_else(|| own.registry.info().scheme.to_owned());
-                (own, told.map(|_| Sources::new(name)))
-            }
+            let (own, sources) = federated(loaded, block, primary)?;
+            (own, Some(sources))
+        } else {
+            let own = connect(loaded, backend)?;
+            let scheme = own.registry.info().scheme;
+            let name = failover.name.as_deref().unwrap_or(scheme);
+            (own, told.map(|_| Sources::new(name)))
         };
         let mut sources = sources.map(|sources| sources.policy(failover.policy()));
         for further in &failover.sources {

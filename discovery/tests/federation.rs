@@ -10,7 +10,7 @@ use std::{
     collections::BTreeSet,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
 }
 
 /// An agent that is a datacenter.
-async fn datacenter(binary: &PathBuf, name: &str) -> Consul {
+async fn datacenter(binary: &Path, name: &str) -> Consul {
     let consul = Consul::dev(binary)
         .datacenter(name)
         .persistent()
@@ -116,6 +116,35 @@ async fn until(api: &Service, source: &str) -> usize {
     failures.into_inner()
 }
 
+/// The file, with DNS as the last resort.
+fn federation(one: SocketAddr, two: SocketAddr, dns: SocketAddr) -> String {
+    format!(
+        r#"
+datacenter_federation:
+  datacenters:
+    dc1:
+      primary: true
+      consul_address: "{one}"
+      wan_address: "127.0.0.1:8302"
+    dc2:
+      primary: false
+      consul_address: "{two}"
+  cross_dc_services:
+    - name: "database"
+      failover: ["dc1", "dc2"]
+    - name: "api"
+      load_balancing: "round_robin"
+      datacenters: ["dc1", "dc2"]
+failover:
+  sources:
+    - name: "dns"
+      uri: "dns://{dns}?search=service.consul"
+  max_outage: "1s"
+  hold: "2s"
+"#
+    )
+}
+
 async fn die(binary: PathBuf) {
     let tasks = TaskGroup::current().unwrap();
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
@@ -134,34 +163,7 @@ async fn die(binary: PathBuf) {
 
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("federation.yaml");
-    let text = format!(
-        r#"
-datacenter_federation:
-  datacenters:
-    dc1:
-      primary: true
-      consul_address: "{}"
-      wan_address: "127.0.0.1:8302"
-    dc2:
-      primary: false
-      consul_address: "{}"
-  cross_dc_services:
-    - name: "database"
-      failover: ["dc1", "dc2"]
-    - name: "api"
-      load_balancing: "round_robin"
-      datacenters: ["dc1", "dc2"]
-failover:
-  sources:
-    - name: "dns"
-      uri: "dns://{}?search=service.consul"
-  max_outage: "1s"
-  hold: "2s"
-"#,
-        one.endpoint(),
-        two.endpoint(),
-        three.dns()
-    );
+    let text = federation(one.endpoint(), two.endpoint(), three.dns());
     std::fs::write(&path, text).unwrap();
     let client = Client::from_config(&path).unwrap();
     let (database, api) = (

@@ -40,7 +40,7 @@ impl Standing {
 /// instances, however old, and the current one before others.
 pub(super) fn choose(tiers: &[Standing], current: usize, now: Instant, hold: Duration) -> usize {
     let proved = |tier: &Standing| {
-        tier.good
+        tier.is_good()
             && tier
                 .sound_since
                 .is_some_and(|since| now.duration_since(since) >= hold)
