@@ -141,7 +141,7 @@ async fn an_outage_is_borne_to_its_limit_and_the_way_back_takes_its_time() {
     until(&api, Source::Stale, &["a:1", "a:2"]).await;
     assert_eq!(picked(&api), ["a:1", "a:2"]);
     let took = until(&api, Source::Live, &["b:11"]).await;
-    assert!((LIMIT - SECOND..=LIMIT + SECOND).contains(&took), "{took:?}");
+    assert!((29 * SECOND..=31 * SECOND).contains(&took), "{took:?}");
     assert_eq!(picked(&api), ["b:11"]);
     let doing = &client.status().await.failovers[0];
     assert_eq!((doing.tier, &*doing.using[0]), (1, "b"));
@@ -155,7 +155,7 @@ async fn an_outage_is_borne_to_its_limit_and_the_way_back_takes_its_time() {
         }
     };
     timeout(PATIENCE, back).await.unwrap();
-    sleep(LIMIT - 5 * SECOND).await;
+    sleep(25 * SECOND).await;
     assert_eq!(now(&api), (Source::Live, vec!["b:11".to_owned()]));
     a.chaos.cut_streams();
     let took = until(&api, Source::Live, &["a:1", "a:2"]).await;
@@ -233,7 +233,7 @@ async fn what_is_ejected_counts_as_not_there() {
     assert!(took < SECOND, "{took:?}");
     // Once it may be tried again, and has not failed for a while.
     let took = until(&api, Source::Live, &["a:1"]).await;
-    assert!(took >= LIMIT + LIMIT - SECOND, "{took:?}");
+    assert!(took >= 59 * SECOND, "{took:?}");
     client.shutdown(SECOND).await.unwrap();
 }
 
