@@ -221,6 +221,8 @@ impl Task {
         let before = self.current;
         self.current = choose(&standings, before, now, policy.hold);
         let good = standings.get(self.current).is_some_and(Standing::is_good);
+        // Before it can be seen, so that who sees it and asks is told the same.
+        self.tell(before, good);
         let views = self
             .tiers
             .get(self.current)
@@ -248,7 +250,6 @@ impl Task {
             ));
             self.shown = views;
         }
-        self.tell(before, good);
     }
 
     fn put(&self, prepared: Prepared) {
