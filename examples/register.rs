@@ -54,7 +54,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
     drained.and(seen)?;
     println!("withdrawn: {:?} left", client.status().await.registrations);
-    client.shutdown(Duration::from_secs(5)).await?;
+    // The end of a program: what it still has registered is drained likewise, then withdrawn.
+    client
+        .leave(Duration::from_secs(1), Duration::from_secs(5))
+        .await?;
     Ok(())
 }
 

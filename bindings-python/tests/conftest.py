@@ -96,13 +96,16 @@ class Consul:
 
 
 @contextlib.contextmanager
-def running_consul(age: str, home: Path, http: int | None = None) -> Iterator[Consul]:
+def running_consul(
+    age: str, home: Path, http: int | None = None, datacenter: str = "dc1"
+) -> Iterator[Consul]:
     """A real agent of the oldest or of the newest version supported, while in use."""
     binary = os.environ.get(f"DISCOVERY_CONSUL_{age}")
     assert binary, f"DISCOVERY_CONSUL_{age} names no Consul: see scripts/servers --help"
     free, server, lan, wan = free_ports(4)
     http = http or free
     settings = {
+        "datacenter": datacenter,
         "data_dir": str(home / "data"),
         "bind_addr": "127.0.0.1",
         "client_addr": "127.0.0.1",

@@ -5,7 +5,7 @@ use std::{env, ffi::OsString, path::PathBuf};
 use discovery::{
     Client, ClientBuilder, Error, ErrorKind, Result, backends, builder_from,
     config::{Loader, default_paths, format_duration, parse_uri},
-    loader,
+    loader, named_backends,
 };
 
 use crate::args::Global;
@@ -85,10 +85,6 @@ fn read(global: &Global) -> Result<(Loader, Vec<&'static str>)> {
         found.into_iter().collect()
     };
     let loaded = files.iter().try_fold(loader(), Loader::file)?;
-    let named = loaded.blocks();
-    let named = named
-        .into_iter()
-        .filter(|block| backends().contains(block))
-        .collect();
+    let named = named_backends(&loaded);
     Ok((loaded.env(env::vars_os())?, named))
 }

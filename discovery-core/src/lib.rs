@@ -9,6 +9,7 @@
 pub mod config;
 pub mod disk;
 mod error;
+pub mod failover;
 pub mod health;
 pub mod memory;
 mod metrics;

@@ -1,6 +1,6 @@
 //! Names and labels of every metric, in one place. The program picks the recorder (the `metrics` facade).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use metrics::{counter, gauge, histogram};
 
@@ -14,33 +14,40 @@ fn count(number: usize) -> f64 {
     number as f64
 }
 
+// Gauges of a watch are labelled with the name of its source: that is the backend's, unless a client reads from several.
+
 /// Healthy instances of a service.
-pub(crate) fn healthy(service: &str, backend: &'static str, instances: usize) {
-    gauge!("healthy_services_total", "service" => service.to_owned(), "backend" => backend)
+pub(crate) fn healthy(service: &str, source: &Arc<str>, instances: usize) {
+    gauge!("healthy_services_total", "service" => service.to_owned(), "backend" => source.clone())
         .set(count(instances));
 }
 
 /// Whether the watch of a service is up.
-pub(crate) fn watch_up(service: &str, backend: &'static str, up: bool) {
-    gauge!("discovery_watch_up", "service" => service.to_owned(), "backend" => backend)
+pub(crate) fn watch_up(service: &str, source: &Arc<str>, up: bool) {
+    gauge!("discovery_watch_up", "service" => service.to_owned(), "backend" => source.clone())
         .set(f64::from(u8::from(up)));
 }
 
 /// Instances whose removal the guard holds back.
-pub(crate) fn held(service: &str, backend: &'static str, instances: usize) {
-    gauge!("discovery_guard_held_instances", "service" => service.to_owned(), "backend" => backend)
+pub(crate) fn held(service: &str, source: &Arc<str>, instances: usize) {
+    gauge!("discovery_guard_held_instances", "service" => service.to_owned(), "backend" => source.clone())
         .set(count(instances));
 }
 
 /// Seconds since the registry last confirmed the view of a service.
-pub(crate) fn view_age(service: &str, backend: &'static str, age: Duration) {
-    gauge!("discovery_view_age_seconds", "service" => service.to_owned(), "backend" => backend)
+pub(crate) fn view_age(service: &str, source: &Arc<str>, age: Duration) {
+    gauge!("discovery_view_age_seconds", "service" => service.to_owned(), "backend" => source.clone())
         .set(age.as_secs_f64());
 }
 
 /// A watch failed and is opened again.
 pub(crate) fn watch_failed(backend: &'static str, kind: ErrorKind) {
     counter!("discovery_watch_failures_total", "backend" => backend, "kind" => kind.as_str()).increment(1);
+}
+
+/// Views of a service that another than the first tier of sources serves: one more, or with `-1.0` one less.
+pub(crate) fn failover_active(service: &str, change: f64) {
+    gauge!("discovery_failover_active", "service" => service.to_owned()).increment(change);
 }
 
 /// How long a look-up took; `query_type` is `watch` (to the first view), `instances`, `services` or `instance`.

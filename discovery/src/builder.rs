@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use discovery_core::{
-    Backend, Result,
+    Backend, BackendInfo, Result,
     config::{HealthCheckSets, HighAvailability, Loader, Variables},
     disk::SnapshotStore,
     pick::{Balancing, Outlier, RoundRobin, Strategy, strategy_named},
@@ -12,7 +12,7 @@ use discovery_core::{
     resolver::ResolverOptions,
 };
 
-use crate::Client;
+use crate::{Client, sources::Sources};
 
 /// Puts a [`Client`] together; made by [`Client::builder`]. Setters never fail, [`build`](Self::build) reports.
 #[derive(Debug, Clone)]
@@ -36,6 +36,18 @@ pub struct ClientBuilder {
     pub(crate) resilience: ResilienceOptions,
     pub(crate) registrar: RegistrarConfig,
     pub(crate) resolver: ResolverOptions,
+    pub(crate) disk: Option<Disk>,
+    pub(crate) sources: Option<Sources>,
+}
+
+/// Where last-good snapshots are kept, each source's under its own name.
+#[derive(Debug, Clone)]
+pub(crate) struct Disk(PathBuf);
+
+impl Disk {
+    pub(crate) fn store(&self, source: BackendInfo) -> SnapshotStore {
+        SnapshotStore::new(&self.0, source)
+    }
 }
 
 impl ClientBuilder {
@@ -64,6 +76,8 @@ impl ClientBuilder {
                 .deregister_on_shutdown(!defaults.keep_on_shutdown)
                 .renew_every(defaults.renew_every),
             resolver: ResolverOptions::default(),
+            disk: None,
+            sources: None,
         }
     }
 
@@ -95,7 +109,14 @@ impl ClientBuilder {
 
     /// Keep last-good snapshots in this directory, to start from while the registry is down.
     pub fn snapshot_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.resolver.disk = Some(SnapshotStore::new(dir, self.backend.registry.info()));
+        self.disk = Some(Disk(dir.into()));
+        self
+    }
+
+    /// Further sources to read from when the backend has too few healthy instances or does not answer; none unless set.
+    /// What is registered is registered with the client's own backend alone.
+    pub fn sources(mut self, sources: Sources) -> Self {
+        self.sources = Some(sources);
         self
     }
 
@@ -154,6 +175,9 @@ impl ClientBuilder {
         self.registrar.deregister_on_shutdown &= block.service_registration.deregister_on_shutdown;
         self.several_checks = block.health_checks.multiple_checks;
         self.checks = Some(block.clone());
+        if !block.discovery.failover_mechanisms {
+            self.sources = None;
+        }
         if !block.discovery.cache_configuration {
             self.resilience.cache = None;
         }
@@ -178,8 +202,8 @@ impl ClientBuilder {
     /// The client.
     ///
     /// # Errors
-    /// `ConfigInvalid` outside a tokio runtime, for a `max_stale` shorter than the backend confirms its answers, and for a
-    /// variable of what is to be registered that nothing gives a value.
+    /// `ConfigInvalid` outside a tokio runtime, for a `max_stale` shorter than the backend confirms its answers, for a variable
+    /// of what is to be registered that nothing gives a value, and for sources or routes that make no sense.
     pub fn build(self) -> Result<Client> {
         Client::assemble(self)
     }

@@ -27,6 +27,7 @@ use crate::{
     definition::registration_from,
     registered::Registered,
     sets,
+    sources::Reading,
     startup::{self, Startup},
     status::ClientStatus,
     values::ConfigValues,
@@ -63,6 +64,8 @@ struct Inner {
     reads: Arc<Resilient>,
     registrar: Registrar,
     resolver: Resolver,
+    /// Where services are looked for, if not only in the backend.
+    reading: Option<Reading>,
     tasks: TaskGroup,
     strategy: Arc<dyn Strategy>,
     timeout: Duration,
@@ -108,12 +111,24 @@ impl Client {
         let declared = builder.declared.filter(|_| builder.register_on_startup);
         let declared = declared.map(|loaded| registration_from(&loaded, &builder.variables));
         let startup = declared.transpose()?.map(Startup::new);
-        let raw = builder.backend;
-        let reads = Arc::new(Resilient::new(raw.registry.clone(), builder.resilience));
-        let mut backend = raw;
+        let mut backend = match &builder.sources {
+            Some(sources) => builder.backend.named(sources.primary.clone()),
+            None => builder.backend,
+        };
+        let reads = Arc::new(Resilient::new(
+            backend.registry.clone(),
+            builder.resilience.clone(),
+        ));
         backend.registry = reads.uncached();
         let registrar = Registrar::new(backend.registry.clone(), tasks.clone(), builder.registrar);
-        let resolver = Resolver::new(backend.clone(), tasks.clone(), builder.resolver);
+        let mut options = builder.resolver;
+        options.disk = builder.disk.as_ref().map(|disk| disk.store(reads.info()));
+        let resolver = Resolver::new(backend.clone(), tasks.clone(), options.clone());
+        let reading = builder.sources.map(|sources| {
+            let own = (reads.clone(), resolver.clone());
+            let disk = builder.disk.as_ref();
+            Reading::open(sources, own, &tasks, &builder.resilience, &options, disk)
+        });
         let client = Self(Arc::new(Inner {
             info: backend.registry.info(),
             can: backend.registry.capabilities(),
@@ -121,6 +136,7 @@ impl Client {
             reads,
             registrar,
             resolver,
+            reading: reading.transpose()?,
             tasks,
             strategy: builder.strategy,
             timeout: builder.timeout,
@@ -361,13 +377,15 @@ impl Client {
         self.query(&Query::service(name)?)
     }
 
-    /// A handle on what a query means, balanced as the client is.
+    /// A handle on what a query means, balanced as its route says, else as the client is.
     ///
     /// # Errors
     /// `Unsupported` when the backend cannot answer such a query, `ConfigInvalid` for a `max_stale` it cannot keep, `Closed`
     /// after shutdown.
     pub fn query(&self, query: &Query) -> Result<Service> {
-        self.balanced(query, &self.0.strategy)
+        let reading = self.0.reading.as_ref();
+        let routed = reading.and_then(|reading| reading.strategy(query));
+        self.balanced(query, routed.unwrap_or(&self.0.strategy))
     }
 
     /// A handle on what a query means, balanced by `strategy`. Handles of one query and strategy name share one view.
@@ -377,10 +395,12 @@ impl Client {
     pub fn balanced(&self, query: &Query, strategy: &Arc<dyn Strategy>) -> Result<Service> {
         let mut query = query.clone();
         query.max_stale = query.max_stale.or(self.0.max_stale);
-        Ok(Service::new(
-            self.0.resolver.view(&query, strategy)?,
-            self.0.timeout,
-        ))
+        let composed = self.0.reading.as_ref();
+        let view = match composed.and_then(|reading| reading.view(&query, strategy)) {
+            Some(view) => view?,
+            None => self.0.resolver.view(&query, strategy)?,
+        };
+        Ok(Service::new(view, self.0.timeout))
     }
 
     /// Looks once, without a watch: through the cache, and from the last good answer while the registry is down.
@@ -391,14 +411,35 @@ impl Client {
     /// # Cancel safety
     /// Cancel-safe.
     pub async fn lookup(&self, query: &Query) -> Result<Snapshot> {
+        let query = self.checked(query)?;
+        if let Some(reading) = &self.0.reading
+            && let Some(found) = reading.lookup(&query).await
+        {
+            return found;
+        }
+        self.0.reads.instances(&query).await
+    }
+
+    /// As [`Self::lookup`], of all sources, whichever serve now.
+    async fn lookup_everywhere(&self, query: &Query) -> Result<Snapshot> {
+        let query = self.checked(query)?;
+        if let Some(reading) = &self.0.reading
+            && let Some(found) = reading.lookup_everywhere(&query).await
+        {
+            return found;
+        }
+        self.0.reads.instances(&query).await
+    }
+
+    fn checked(&self, query: &Query) -> Result<Query> {
         self.open()?;
         let mut query = query.clone();
         query.max_stale = query.max_stale.or(self.0.max_stale);
         check_query(&query, &self.0.can).map_err(|error| error.with_backend(self.0.info.scheme))?;
-        self.0.reads.instances(&query).await
+        Ok(query)
     }
 
-    /// The services of the registry, sorted by name.
+    /// The services of the registry, sorted by name; of several sources, those of the client's own backend.
     ///
     /// # Errors
     /// `Unsupported` when the backend cannot list services; whatever the registry fails with.
@@ -410,7 +451,7 @@ impl Client {
         self.0.reads.services(&Scope::default()).await
     }
 
-    /// How well the instances of a service are, with their checks.
+    /// How well the instances of a service are, with their checks: those of every source.
     ///
     /// # Errors
     /// As [`Self::lookup`].
@@ -422,7 +463,8 @@ impl Client {
         let query = Query::new(Target::Service(service.clone()))
             .include_unhealthy()
             .with_checks();
-        Ok(ServiceHealth::of(service, self.lookup(&query).await?.instances))
+        let found = self.lookup_everywhere(&query).await?;
+        Ok(ServiceHealth::of(service, found.instances))
     }
 
     /// For each instance of a service, whether it is chosen now, and if not, why: as this client balances the service.
@@ -436,7 +478,7 @@ impl Client {
         let query = Query::service(name)?;
         let service = self.query(&query)?;
         service.instances().await?;
-        let all = self.lookup(&query.include_unhealthy()).await?;
+        let all = self.lookup_everywhere(&query.include_unhealthy()).await?;
         Ok(service.explain(&all))
     }
 
@@ -450,12 +492,14 @@ impl Client {
             Ok(()) => self.0.reads.status().await,
             Err(closed) => Err(closed),
         };
+        let reading = self.0.reading.as_ref();
         ClientStatus {
             backend: self.0.info.clone(),
             registry,
             circuit: self.0.reads.circuit(),
             registrations: self.0.registrar.states(),
-            watches: self.0.resolver.upstreams(),
+            watches: self.0.resolver.upstreams() + reading.map_or(0, Reading::upstreams),
+            failovers: reading.map_or_else(Vec::new, Reading::states),
         }
     }
 
@@ -482,6 +526,22 @@ impl Client {
     }
 
     // === the end ===
+
+    /// The graceful end of a program: takes everything it registered out of new traffic, leaves those who use it the time
+    /// `wait` to see that and to finish, and then is [`shutdown`](Self::shutdown). Go on serving until it returns.
+    ///
+    /// It ends after `wait` and `deadline` at the latest, however slow the registry is; with nothing registered it does not
+    /// wait. Where registrations outlive the client (`deregister_on_shutdown` is off) it is just `shutdown`.
+    ///
+    /// # Errors
+    /// As [`Self::shutdown`].
+    ///
+    /// # Cancel safety
+    /// Dropped while waiting, the registrations stay, draining; dropped later, calling `shutdown` goes on.
+    pub async fn leave(&self, wait: Duration, deadline: Duration) -> Result<()> {
+        self.0.registrar.drain_all(wait).await;
+        self.shutdown(deadline).await
+    }
 
     /// Stops heartbeats, withdraws every registration, stops every watch and joins every task.
     ///

@@ -10,6 +10,7 @@ mod builder;
 mod client;
 mod definition;
 mod dynamic;
+mod federation;
 mod measured;
 mod named;
 mod open;
@@ -17,6 +18,7 @@ mod registered;
 #[cfg(feature = "schema")]
 mod schema;
 mod sets;
+mod sources;
 mod startup;
 mod status;
 mod values;
@@ -27,13 +29,15 @@ pub use definition::registration_from;
 pub use discovery_core::*;
 #[cfg(feature = "dns")]
 pub use discovery_dns as dns;
+pub use federation::{FailoverConfig, FurtherSource};
 pub use open::{
     ClientConfig, backends, builder_for, builder_from, builder_from_config, builder_from_configs,
-    builder_from_env, builder_from_uri, explain, loaded, loader,
+    builder_from_env, builder_from_uri, explain, loaded, loader, named_backends,
 };
 pub use registered::Registered;
 #[cfg(feature = "schema")]
 pub use schema::schema;
+pub use sources::{Route, Sources};
 pub use status::ClientStatus;
 pub use values::ConfigValues;
 
@@ -46,6 +50,8 @@ mod pages {
     struct GettingStarted;
     #[doc = include_str!("../../docs/guides/configuration.md")]
     struct Configuration;
+    #[doc = include_str!("../../docs/guides/failover.md")]
+    struct Failover;
     #[cfg(feature = "dns")]
     #[doc = include_str!("../../docs/guides/dns.md")]
     struct Dns;

@@ -20,7 +20,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::warn;
 
-use crate::{Client, ClientBuilder, definition::DEFINITION, dynamic, measured, sets};
+use crate::{
+    Client, ClientBuilder,
+    definition::DEFINITION,
+    dynamic,
+    federation::{FailoverConfig, Plan},
+    measured, sets,
+};
 
 /// The backends built in.
 const BACKENDS: &[&str] = &[
@@ -39,7 +45,7 @@ const BACKENDS: &[&str] = &[
     KUBERNETES,
 ];
 const MEMORY: &str = "memory";
-const CONSUL: &str = "consul";
+pub(crate) const CONSUL: &str = "consul";
 const LOCAL: &str = "local";
 const ETCD: &str = "etcd";
 const DNS: &str = "dns";
@@ -85,6 +91,7 @@ const KUBERNETES_BLOCK: KnownBlock = KnownBlock::missing_feature("kubernetes_dis
 const KNOWN: &[KnownBlock] = &[
     ClientConfig::BLOCK,
     HighAvailability::BLOCK,
+    FailoverConfig::BLOCK,
     ServiceDefinition::BLOCK,
     HealthCheckSets::BLOCK,
     DatacenterFederation::BLOCK,
@@ -103,12 +110,7 @@ const KNOWN: &[KnownBlock] = &[
 ];
 
 /// Blocks that are loaded and validated, but not acted on in this release.
-const LATER: &[&str] = &[
-    "datacenter_federation",
-    "connect_intentions",
-    "sidecar_proxies",
-    "acl_policies",
-];
+const LATER: &[&str] = &["connect_intentions", "sidecar_proxies", "acl_policies"];
 
 /// Environment variables that are ours but set no field.
 const RESERVED: &[&str] = &[
@@ -248,15 +250,11 @@ pub fn builder_from_config(path: impl AsRef<Path>) -> Result<ClientBuilder> {
 pub fn builder_from_configs<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Result<ClientBuilder> {
     let paths: Vec<P> = paths.into_iter().collect();
     let files = paths.iter().try_fold(loader(), Loader::file)?;
-    let backends = |loaded: &Loader| -> Vec<_> {
-        let blocks = loaded.blocks().into_iter();
-        blocks.filter(|block| BACKENDS.contains(block)).collect()
-    };
     // The files decide: a variable such as CONSUL_HTTP_ADDR is often there for other programs.
-    let mut named = backends(&files);
+    let mut named = named_backends(&files);
     let loaded = files.env(env::vars_os())?;
     if named.is_empty() {
-        named = backends(&loaded);
+        named = named_backends(&loaded);
     }
     let shown = || {
         let paths = paths.iter().map(|path| path.as_ref().display().to_string());
@@ -270,7 +268,7 @@ pub fn builder_from_configs<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) 
         _ => Err(
             Error::new(ErrorKind::ConfigInvalid, "several backends are configured")
                 .with_context("blocks", named.join(", "))
-                .with_hint("keep one of them"),
+                .with_hint("keep one of them; `failover.sources` takes further ones as URIs"),
         ),
     }
 }
@@ -334,6 +332,20 @@ pub fn loaded<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Result<Load
     files.env(env::vars_os())
 }
 
+/// The backends whose blocks `loaded` holds, of those built in. A `datacenter_federation:` without any is Consul's.
+pub fn named_backends(loaded: &Loader) -> Vec<&'static str> {
+    let blocks = loaded.blocks();
+    let named: Vec<_> = blocks
+        .iter()
+        .copied()
+        .filter(|block| BACKENDS.contains(block))
+        .collect();
+    if named.is_empty() && blocks.contains(&"datacenter_federation") {
+        return vec![CONSUL];
+    }
+    named
+}
+
 /// The blocks of the backends built in: what [`builder_from`] takes as `backend`.
 pub fn backends() -> &'static [&'static str] {
     BACKENDS
@@ -352,20 +364,27 @@ pub fn loader() -> Loader {
 pub fn builder_from(loaded: &Loader, backend: &str) -> Result<ClientBuilder> {
     loaded.validate()?;
     let client: ClientConfig = loaded.block("client")?;
-    let mut builder = Client::builder(connect(loaded, backend)?);
+    let Plan {
+        own,
+        sources,
+        mut later,
+    } = Plan::of(loaded, backend)?;
+    let mut builder = Client::builder(own);
+    if let Some(sources) = sources {
+        builder = builder.sources(sources);
+    }
     #[cfg(feature = "dns")]
     if matches!(backend, DNS | DNS_BLOCK) {
         // SRV records say how they want to be balanced.
         builder.strategy = std::sync::Arc::new(discovery_dns::Rfc2782);
     }
     let blocks = loaded.blocks();
-    let mut later = std::mem::take(&mut builder.backend.idle);
+    later.append(&mut builder.backend.idle);
     let mut on_startup = None;
     if blocks.contains(&"high_availability") {
         let block: HighAvailability = loaded.block("high_availability")?;
         builder = builder.high_availability(&block)?;
         on_startup = Some(block.service_registration.register_on_startup);
-        later.push("high_availability.discovery.failover_mechanisms");
     }
     if blocks.contains(&CHECKS) {
         let block: HealthCheckSets = loaded.block(CHECKS)?;
@@ -423,7 +442,7 @@ fn startup(client: Option<bool>, backend: Option<bool>, high_availability: Optio
     }
 }
 
-fn connect(loaded: &Loader, backend: &str) -> Result<Backend> {
+pub(crate) fn connect(loaded: &Loader, backend: &str) -> Result<Backend> {
     match backend {
         MEMORY => Ok(MemoryStore::with_config(loaded.block(MEMORY)?)?.backend()),
         #[cfg(feature = "consul")]

@@ -1,7 +1,8 @@
 //! How a client stands.
 
 use discovery_core::{
-    BackendInfo, BackendStatus, Result, registrar::RegistrationState, resilience::CircuitState,
+    BackendInfo, BackendStatus, Result, failover::FailoverState, registrar::RegistrationState,
+    resilience::CircuitState,
 };
 
 /// How a client stands: what it answers even when the registry does not.
@@ -18,4 +19,6 @@ pub struct ClientStatus {
     pub registrations: Vec<RegistrationState>,
     /// How many upstream watches run.
     pub watches: usize,
+    /// Which sources serve what is watched, where there are several.
+    pub failovers: Vec<FailoverState>,
 }

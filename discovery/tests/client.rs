@@ -158,6 +158,54 @@ async fn a_handle_reports_drains_and_withdraws() {
     client.shutdown(SECOND).await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn leaving_drains_waits_and_withdraws_within_its_time() {
+    let store = MemoryStore::new();
+    let (provider, consumer) = (client(&store).0, client(&store).0);
+    provider.register(api(8001).build().unwrap()).await.unwrap();
+    provider.register(api(8002).build().unwrap()).await.unwrap();
+    let api_of_consumer = consumer.service("api").unwrap();
+    view(&api_of_consumer, 2, Source::Live).await;
+    let under_way = api_of_consumer.acquire().unwrap();
+
+    let started = Instant::now();
+    let (left, ()) = tokio::join!(provider.leave(10 * SECOND, 5 * SECOND), async {
+        // Out of new traffic at once, and still there for what is under way.
+        view(&api_of_consumer, 0, Source::Live).await;
+        assert!(started.elapsed() < SECOND);
+        let all = Query::service("api").unwrap().include_unhealthy();
+        assert_eq!(
+            store
+                .backend()
+                .registry
+                .instances(&all)
+                .await
+                .unwrap()
+                .instances
+                .len(),
+            2
+        );
+        assert_eq!(under_way.load().in_flight(), 1);
+    });
+    left.unwrap();
+    assert!((10 * SECOND..15 * SECOND).contains(&started.elapsed()));
+    under_way.report(Outcome::Success);
+    let all = Query::service("api").unwrap().include_unhealthy();
+    assert!(consumer.lookup(&all).await.unwrap().instances.is_empty());
+
+    // A registry that hangs costs the time given, not more.
+    let (stuck, faults) = client(&store);
+    stuck.register(api(8003).build().unwrap()).await.unwrap();
+    faults.stall();
+    let started = Instant::now();
+    stuck.leave(3 * SECOND, 2 * SECOND).await.unwrap_err();
+    assert!(started.elapsed() <= 6 * SECOND, "{:?}", started.elapsed());
+    // With nothing registered there is nothing to wait for.
+    let started = Instant::now();
+    consumer.leave(10 * SECOND, SECOND).await.unwrap();
+    assert!(started.elapsed() < SECOND);
+}
+
 // === looking ===
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,8 @@ use std::{
 };
 
 use discovery::{
-    Check, Client, ErrorKind, Query, Registration, Source, Suspicion, memory::MemoryStore, pick::Service,
+    Check, Client, ErrorKind, Query, Registration, Source, Sources, Suspicion, failover::FailoverPolicy,
+    memory::MemoryStore, pick::Service,
 };
 use discovery_testkit::{chaos::Chaos, eventually};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
@@ -221,6 +222,32 @@ async fn check(recorded: &Recorded, client: &Client) {
         .await;
 }
 
+/// One source steps in for another, and back.
+async fn fail_over(recorded: &Recorded) {
+    let (near, far) = (MemoryStore::new(), MemoryStore::new());
+    let registration = Registration::builder("shop", "127.0.0.1", 8001).build().unwrap();
+    far.backend().registry.register(&registration).await.unwrap();
+    let sources = Sources::new("near").then("far", far.backend());
+    let policy = FailoverPolicy::default().hold(Duration::from_secs(1));
+    let client = Client::builder(near.backend())
+        .sources(sources.policy(policy))
+        .build()
+        .unwrap();
+    let shop = client.service("shop").unwrap();
+    shop.ready().await.unwrap();
+    recorded.is("discovery_failover_active{service=shop}", 1.0).await;
+    // Gauges of a watch tell the sources apart.
+    recorded
+        .is("healthy_services_total{service=shop,backend=far}", 1.0)
+        .await;
+    recorded
+        .is("healthy_services_total{service=shop,backend=near}", 0.0)
+        .await;
+    client.register(registration).await.unwrap();
+    recorded.is("discovery_failover_active{service=shop}", 0.0).await;
+    client.shutdown(PATIENCE).await.unwrap();
+}
+
 /// One test: a process has one recorder. The clock is paused: the one real socket is refused at once.
 #[tokio::test(start_paused = true)]
 async fn every_metric_appears_with_its_labels() {
@@ -233,6 +260,7 @@ async fn every_metric_appears_with_its_labels() {
     let api = look(&recorded, &client).await;
     fail(&recorded, &api, &chaos).await;
     check(&recorded, &client).await;
+    fail_over(&recorded).await;
     client.shutdown(PATIENCE).await.unwrap();
     recorded
         .is("registered_services_total{backend=memory,datacenter=}", 0.0)

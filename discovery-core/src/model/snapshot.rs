@@ -146,7 +146,14 @@ impl fmt::Debug for Cursor {
 ///
 /// It takes no part in equality, and a confirmation wakes nobody.
 #[derive(Clone)]
-pub struct Freshness(Arc<AtomicU64>);
+pub struct Freshness(Confirmed);
+
+#[derive(Clone)]
+enum Confirmed {
+    At(Arc<AtomicU64>),
+    /// As long ago as the one of these that was longest ago.
+    Oldest(Arc<Vec<Freshness>>),
+}
 
 /// The moment ages are counted from; an hour back, so that a snapshot loaded from disk can be older than the process.
 fn epoch() -> Instant {
@@ -169,19 +176,34 @@ impl Freshness {
 
     /// Last confirmed so long ago (at most about an hour more than this process is old).
     pub fn aged(age: Duration) -> Self {
-        Self(Arc::new(AtomicU64::new(
+        Self(Confirmed::At(Arc::new(AtomicU64::new(
             millis(epoch().elapsed()).saturating_sub(millis(age)),
-        )))
+        ))))
+    }
+
+    /// That of an answer put together from several: as old as the oldest of them, now and whenever it is asked.
+    pub fn oldest(parts: impl IntoIterator<Item = Self>) -> Self {
+        Self(Confirmed::Oldest(Arc::new(parts.into_iter().collect())))
     }
 
     /// Notes that the registry has just confirmed it.
     pub fn confirm(&self) {
-        self.0.fetch_max(millis(epoch().elapsed()), Ordering::Relaxed);
+        match &self.0 {
+            Confirmed::At(at) => {
+                at.fetch_max(millis(epoch().elapsed()), Ordering::Relaxed);
+            }
+            Confirmed::Oldest(parts) => parts.iter().for_each(Self::confirm),
+        }
     }
 
     /// How long ago the registry last confirmed it, to the millisecond.
     pub fn age(&self) -> Duration {
-        Duration::from_millis(millis(epoch().elapsed()).saturating_sub(self.0.load(Ordering::Relaxed)))
+        match &self.0 {
+            Confirmed::At(at) => {
+                Duration::from_millis(millis(epoch().elapsed()).saturating_sub(at.load(Ordering::Relaxed)))
+            }
+            Confirmed::Oldest(parts) => parts.iter().map(Self::age).max().unwrap_or_default(),
+        }
     }
 }
 
@@ -308,5 +330,10 @@ mod tests {
         assert!(same.age() < Duration::from_secs(1));
         assert!(other.age() >= Duration::from_secs(5));
         assert_eq!(same, other);
+
+        let both = Freshness::oldest([same.freshness.clone(), other.freshness.clone()]);
+        assert!(both.age() >= Duration::from_secs(5));
+        other.freshness.confirm();
+        assert!(both.age() < Duration::from_secs(1));
     }
 }

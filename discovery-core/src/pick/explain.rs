@@ -30,6 +30,8 @@ pub enum Verdict {
     TooFar,
     /// Its weight is zero while others have weight.
     NoWeight,
+    /// Its source stands by: another serves.
+    StandBy,
     /// The view cannot be used at all.
     NoView,
 }
@@ -47,6 +49,7 @@ impl Verdict {
             Self::Ejected => "ejected",
             Self::TooFar => "too_far",
             Self::NoWeight => "no_weight",
+            Self::StandBy => "stand_by",
             Self::NoView => "no_view",
         }
     }

@@ -54,7 +54,7 @@ pub use slow_start::SlowStart;
 pub use strategy::{Endpoints, PickContext, Picker, STRATEGIES, Strategy, hash_key, strategy_named};
 pub use subset::Subset;
 pub use view::View;
-pub(crate) use view::{Prepared, State};
+pub(crate) use view::{Prepared, State, heals};
 pub use weighted_random::WeightedRandom;
 pub use weighted_round_robin::WeightedRoundRobin;
 

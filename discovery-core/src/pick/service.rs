@@ -167,6 +167,10 @@ impl Service {
                 Some(Explained::of(instance, load, verdict))
             })
             .collect();
+        let serves = |source: &str| {
+            let mut shown = now.endpoints.instances().iter();
+            shown.any(|instance| &*instance.key.source == source)
+        };
         let others = all
             .instances
             .iter()
@@ -178,6 +182,8 @@ impl Service {
                     Verdict::Draining
                 } else if !other.status.is_serving() {
                     Verdict::Unhealthy
+                } else if !now.endpoints.is_empty() && !serves(&other.key.source) {
+                    Verdict::StandBy
                 } else {
                     Verdict::NoView
                 };

@@ -186,6 +186,17 @@ impl Prepared {
         }
     }
 
+    /// How many endpoints are well, counted up to `most`.
+    pub(crate) fn healthy(&self, most: usize) -> usize {
+        let well = |index: &usize| {
+            self.endpoints.get(*index).is_some_and(|(instance, load)| {
+                let verdict = self.verdicts.as_ref().and_then(|verdicts| verdicts.get(*index));
+                instance.is_available() && !load.is_ejected() && verdict != Some(&Verdict::Filtered)
+            })
+        };
+        (0..self.endpoints.len()).filter(well).take(most).count()
+    }
+
     fn left_out(&self) -> usize {
         let used = |verdict: &&Verdict| !matches!(verdict, Verdict::Used | Verdict::UsedInPanic);
         self.filtered + self.verdicts.iter().flatten().filter(used).count()
@@ -262,7 +273,7 @@ impl View {
         &self.budget
     }
 
-    pub(super) fn load_full(&self) -> Arc<Prepared> {
+    pub(crate) fn load_full(&self) -> Arc<Prepared> {
         self.current.load_full()
     }
 
@@ -319,6 +330,6 @@ impl View {
 }
 
 /// Whether waiting may help.
-fn heals(error: &Error) -> bool {
+pub(crate) fn heals(error: &Error) -> bool {
     error.is_retryable() || matches!(error.kind(), ErrorKind::WatchExpired | ErrorKind::Protocol)
 }

@@ -39,12 +39,13 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use tokio::{
     sync::Semaphore,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, debug, info_span};
 
 pub use self::{
     config::RegistrarConfig,
@@ -183,19 +184,50 @@ impl Registrar {
     /// # Cancel safety
     /// Dropped while it waits, the registration stays, draining.
     pub async fn drain(&self, service: &ServiceName, id: &InstanceId, wait: Duration) -> Result<()> {
+        let withdrawn = match self.retreat(service, id).await {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Closed) => {
+                return Err(error);
+            }
+            answer => answer.unwrap_or(false),
+        };
+        self.pause(wait).await?;
+        if withdrawn {
+            return Ok(());
+        }
+        self.deregister(service, id).await
+    }
+
+    /// Drains everything at once, for the wait before [`shutdown`](Self::shutdown), which withdraws it. It takes exactly so
+    /// long, however slow the registry is; with nothing registered, or nothing to be withdrawn, no time at all.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, the registrations stay, draining.
+    pub async fn drain_all(&self, wait: Duration) {
+        let states = self.states();
+        if states.is_empty() || !self.0.config.deregister_on_shutdown {
+            return;
+        }
+        let told = join_all(states.iter().map(|state| async move {
+            let (service, id) = (&state.key.service, &state.key.id);
+            if let Err(error) = self.retreat(service, id).await {
+                debug!(%service, %id, %error, "not shown as draining");
+            }
+        }));
+        // Closed meanwhile, there is nothing to wait for.
+        let _ = tokio::join!(timeout(wait, told), self.pause(wait));
+    }
+
+    /// Shows that it is draining or, where the registry cannot show that, withdraws it; answers whether it did that.
+    async fn retreat(&self, service: &ServiceName, id: &InstanceId) -> Result<bool> {
         let record = self.0.record(service, id)?;
         let report = record.state().desired.health.clone().with_draining(true);
         match self.edit(&record, Edit::Health(report)).await {
             Err(error) if error.kind() == ErrorKind::Unsupported => {
                 self.deregister(service, id).await?;
-                return self.pause(wait).await;
+                Ok(true)
             }
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Closed) => {
-                return Err(error);
-            }
-            _ => self.pause(wait).await?,
+            answer => answer.map(|_| false),
         }
-        self.deregister(service, id).await
     }
 
     async fn pause(&self, wait: Duration) -> Result<()> {

@@ -41,6 +41,8 @@ pub(super) struct Upstream {
     pub(super) hub: Arc<Hub>,
     pub(super) query: Query,
     backend: &'static str,
+    /// What the gauges call the registry.
+    source: Arc<str>,
     attached: Arc<Notify>,
     healed: watch::Receiver<()>,
     watch: Recover<WatchEvent>,
@@ -86,6 +88,7 @@ impl Upstream {
         let (watcher, asked) = (hub.backend.watcher.clone(), query.clone());
         Self {
             backend: registry.info().scheme,
+            source: registry.info().source,
             watch: Recover::new(idle, move |cursor| watcher.watch(&asked, cursor)),
             query,
             attached,
@@ -151,7 +154,7 @@ impl Upstream {
             }
         }
         self.save().await;
-        metrics::watch_up(self.query.label(), self.backend, false);
+        metrics::watch_up(self.query.label(), &self.source, false);
         debug!(
             service = self.query.label(),
             backend = self.backend,
@@ -300,15 +303,15 @@ impl Upstream {
     /// Tells the metrics what every change touches; costs the same however many instances there are.
     fn observe(&self) {
         let label = self.query.label();
-        metrics::watch_up(label, self.backend, self.failure.is_none() && self.seen);
+        metrics::watch_up(label, &self.source, self.failure.is_none() && self.seen);
         metrics::held(
             label,
-            self.backend,
+            &self.source,
             self.link.held.map_or(0, |held| held.instances),
         );
-        metrics::view_age(label, self.backend, self.freshness.age());
+        metrics::view_age(label, &self.source, self.freshness.age());
         if let (true, Target::Service(name)) = (self.seen, &self.query.target) {
-            metrics::healthy(name.as_str(), self.backend, self.members.available());
+            metrics::healthy(name.as_str(), &self.source, self.members.available());
         }
     }
 
@@ -323,7 +326,7 @@ impl Upstream {
                 usize::from(instance.is_available());
         }
         for (service, count) in healthy {
-            metrics::healthy(service, self.backend, count);
+            metrics::healthy(service, &self.source, count);
         }
     }
 }

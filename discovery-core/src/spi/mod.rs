@@ -4,6 +4,7 @@ mod backend;
 mod config_store;
 mod health_check;
 mod registry;
+mod sourced;
 mod watcher;
 
 pub use backend::{Backend, BackendInfo, BackendStatus, Capabilities, ClientDefaults, LeaseMode, WatchMode};

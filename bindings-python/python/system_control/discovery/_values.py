@@ -51,7 +51,7 @@ class ExplainedInstance(
     """An instance as a balancer sees it now.
 
     `verdict` is `used`, `used_in_panic`, or why it is not: `filtered`, `outside_subset`, `draining`, `unhealthy`,
-    `ejected`, `too_far`, `no_weight` or `no_view`. Times are in seconds.
+    `ejected`, `too_far`, `no_weight`, `stand_by` or `no_view`. Times are in seconds.
     """
 
     __slots__ = ()

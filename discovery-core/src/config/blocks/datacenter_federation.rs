@@ -1,4 +1,4 @@
-//! The `datacenter_federation:` block: datacenters and what spans them. Loaded and validated; not acted on in this release.
+//! The `datacenter_federation:` block: datacenters and what spans them.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -16,7 +16,7 @@ pub struct DatacenterFederation {
     pub datacenters: BTreeMap<String, Datacenter>,
     /// Services that are looked for in more than one of them.
     pub cross_dc_services: Vec<CrossDcService>,
-    /// Networks within a datacenter.
+    /// Networks within a datacenter; a client has no use for them.
     pub network_segments: Vec<NetworkSegment>,
 }
 
@@ -45,7 +45,7 @@ pub struct Datacenter {
     pub primary: bool,
     /// The Consul to ask there.
     pub consul_address: String,
-    /// Where its servers speak to those of other datacenters.
+    /// Where its servers speak to those of other datacenters; a client has no use for it.
     pub wan_address: Option<String>,
 }
 

@@ -93,6 +93,33 @@ async fn drain_shows_waits_and_withdraws() {
     assert!(started.elapsed() >= secs(60));
 }
 
+/// All at once, and for exactly the wait: a registry that hangs makes it no longer.
+#[tokio::test(start_paused = true)]
+async fn draining_all_takes_the_wait_and_no_longer() {
+    let fake = Fake::single();
+    let registrar = registrar(&fake);
+    let started = Instant::now();
+    registrar.drain_all(secs(60)).await;
+    assert_eq!(started.elapsed(), secs(0), "nothing is registered");
+    for name in ["a", "b"] {
+        registrar.register(registration(name)).await.unwrap();
+    }
+    let started = Instant::now();
+    let watch = async {
+        sleep(secs(1)).await;
+        assert!(fake.shown("a").health.draining && fake.shown("b").health.draining);
+    };
+    tokio::join!(registrar.drain_all(secs(20)), watch);
+    assert_eq!(started.elapsed(), secs(20));
+    assert!(fake.has("a") && fake.has("b"), "heartbeats go on until shutdown");
+    fake.fault(Op::Health, 2, Fault::Hang);
+    let started = Instant::now();
+    registrar.drain_all(secs(5)).await;
+    assert_eq!(started.elapsed(), secs(5));
+    registrar.shutdown(secs(300)).await.unwrap();
+    assert!(!fake.has("a") && !fake.has("b"));
+}
+
 /// Deregistering members one by one, even the last, never releases what the others live by.
 #[tokio::test(start_paused = true)]
 async fn deregistering_a_member_never_releases_the_lease() {
