@@ -86,8 +86,11 @@ const CASES: &[&[Case]] = &[
     cases!(leases:
         e_1_the_servers_ttl_counts,
         e_2_a_revoked_lease_is_granted_anew,
+        e_2_one_lost_lease_takes_none_of_the_others,
         e_3_silence_longer_than_the_ttl_is_a_lost_lease,
         e_4_leases_of_many_are_kept_on_one_stream,
+        e_4_one_keep_alive_carries_five_thousand,
+        e_4_silence_of_the_stream_is_told_to_all_who_wait,
         e_7_a_write_under_a_dead_lease_gets_another,
         e_10_changed_metadata_stays_under_its_lease,
         e_11_release_revokes_and_absence_is_success,
