@@ -81,6 +81,8 @@ const CASES: &[&[Case]] = &[
         e_34_a_right_lost_during_a_watch_wipes_nothing,
         e_33_authentication_may_come_and_go,
         e_38_a_certificate_names_the_user_and_nobody_authenticates,
+        namespaces_keep_tenants_apart,
+        tls_and_a_password,
         tls_and_client_certificates,
     ),
     cases!(leases:
@@ -104,6 +106,7 @@ const CASES: &[&[Case]] = &[
         e_23_e_25_a_large_transaction_is_told_whole,
         e_24_a_large_prefix_is_read_in_pages,
         subscribers_of_a_service_share_one_watch,
+        values_are_listed_as_of_one_revision,
     ),
     cases!(writes:
         e_28_no_late_write_takes_from_another_owner,
