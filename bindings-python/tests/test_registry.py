@@ -6,6 +6,7 @@ import inspect
 import logging
 import math
 import pickle
+import subprocess
 import threading
 import time
 from collections.abc import Sequence
@@ -555,14 +556,23 @@ def test_the_classes_are_twins() -> None:
 
 
 def test_the_specifications_file_opens_a_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "integrations").mkdir()
-    specification = Path(__file__).parents[2] / "discovery" / "tests" / "specification"
+    specification = Path(__file__).parents[2] / "discovery" / "tests" / "specification" / "integrations-consul.yaml"
+    # Word for word but for where the certificates are.
+    text = specification.read_text().replace("/etc/consul/", f"{tmp_path}/")
+    (tmp_path / "integrations" / "consul.yaml").write_text(text)
+    key, certificate = tmp_path / "client-key.pem", tmp_path / "client.pem"
+    openssl = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    openssl += ["-subj", "/CN=test", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(openssl, check=True, capture_output=True)
+    (tmp_path / "ca.pem").write_text(certificate.read_text())
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CONSUL_TOKEN", "a-token")
-    (tmp_path / "integrations" / "consul.yaml").write_text((specification / "integrations-consul.yaml").read_text())
-    with ServiceRegistry.from_config("integrations/consul.yaml") as registry:
-        assert "consul" in repr(registry)
-        assert "a-token" not in repr(registry)
+    # Nothing is looked up before something is asked.
+    registry = ServiceRegistry.from_config("integrations/consul.yaml")
+    assert "consul.company.com:8500" in repr(registry)
+    assert "a-token" not in repr(registry)
+    registry.close()
 
 
 def test_everything_public_has_a_docstring() -> None:

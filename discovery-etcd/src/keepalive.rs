@@ -119,10 +119,10 @@ struct Requests {
 }
 
 impl Requests {
-    /// For a new stream, on which everything is asked for that is not answered yet.
+    /// For a new stream, on which everything is asked for that is not answered yet, also for those who went away: without a
+    /// request a server says nothing, and would be taken for silent.
     fn new(queue: &Arc<Mutex<Queue>>) -> Self {
         let mut state = lock(queue);
-        state.asks.retain(|ask| !ask.tell.is_closed());
         (state.taken, state.sender) = (0, None);
         state.stream += 1;
         let (queue, stream) = (queue.clone(), state.stream);

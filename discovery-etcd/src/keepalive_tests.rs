@@ -71,21 +71,27 @@ async fn no_more_are_under_way_than_the_window_holds() {
 }
 
 #[tokio::test]
-async fn a_new_stream_asks_again_for_those_who_still_wait() {
+async fn a_new_stream_asks_again_for_what_is_not_answered() {
     let queue = Arc::default();
     let [one, gone, two] = [1, 2, 3].map(|id| asked(&queue, id, soon()));
     let mut broken = Requests::new(&queue);
     assert_eq!(next(&mut broken), Poll::Ready(Some(1)));
-    drop(gone);
+    assert_eq!(next(&mut broken), Poll::Ready(Some(2)));
+    answer(&queue, 1, 30);
+    drop((one, gone));
     let mut requests = Requests::new(&queue);
     assert_eq!(
         next(&mut broken),
         Poll::Ready(None),
         "it takes nothing from the other"
     );
-    assert_eq!(next(&mut requests), Poll::Ready(Some(1)));
-    assert_eq!(next(&mut requests), Poll::Ready(Some(3)));
-    drop((one, two));
+    for id in [2, 3] {
+        assert_eq!(next(&mut requests), Poll::Ready(Some(id)));
+    }
+    answer(&queue, 2, 30);
+    answer(&queue, 3, 29);
+    assert_eq!(told(two).unwrap().unwrap(), 29);
+    assert!(lock(&queue).asks.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -215,6 +215,10 @@ pub(crate) async fn e_4_one_keep_alive_carries_five_thousand(setup: Setup) {
         backend.registry.renew(&group, &renewal).await.unwrap();
     }
     assert_eq!(keep_alives(&etcd, "msg_received").await - before, 3);
+    // Deregistering one of them deletes its key; the lease goes on for the others.
+    backend.registry.deregister(&renewal.members[0].0).await.unwrap();
+    assert_eq!(ports(&backend).await.unwrap().len(), usize::from(ALL) - 1);
+    assert_eq!(leases(&etcd).await, [group.as_str()]);
     backend.registry.release(&group).await.unwrap();
     shows(&backend, &[]).await;
 }
