@@ -241,12 +241,11 @@ impl KeepAlives {
             shared: self.shared.clone(),
             ended: false,
         };
-        let tasks = match self.tasks.get() {
-            Some(tasks) => tasks,
-            None => {
-                let tasks = TaskGroup::current()?;
-                self.tasks.get_or_init(|| tasks)
-            }
+        let tasks = if let Some(tasks) = self.tasks.get() {
+            tasks
+        } else {
+            let tasks = TaskGroup::current()?;
+            self.tasks.get_or_init(|| tasks)
         };
         let cancelled = tasks.cancelled().clone();
         tasks.spawn(async move { cancelled.run_until_cancelled(reading.run()).await });
