@@ -133,11 +133,11 @@ impl Service {
     /// Args:
     ///     fn: What to call, with the instance.
     ///     attempts: How many instances are tried in all.
-    ///     retry_on: Exceptions that are the instance's fault; any other ends the call at once.
+    ///     retry_on: Exceptions that are the instance's fault, every `Exception` unless given; any other ends the call at once.
     ///
     /// Returns:
     ///     What `fn` returned.
-    #[pyo3(signature = (r#fn, *, attempts=2, retry_on=None), text_signature = "($self, fn, *, attempts=2, retry_on=Exception)")]
+    #[pyo3(signature = (r#fn, *, attempts=2, retry_on=None), text_signature = "($self, fn, *, attempts=2, retry_on=None)")]
     fn call(
         this: &Bound<'_, Self>,
         r#fn: &Bound<'_, PyAny>,
@@ -224,7 +224,7 @@ impl AsyncService {
     }
 
     /// As `Service.call`, awaited; `fn` is a coroutine function.
-    #[pyo3(signature = (r#fn, *, attempts=2, retry_on=None), text_signature = "($self, fn, *, attempts=2, retry_on=Exception)")]
+    #[pyo3(signature = (r#fn, *, attempts=2, retry_on=None), text_signature = "($self, fn, *, attempts=2, retry_on=None)")]
     fn call(
         this: &Bound<'_, Self>,
         r#fn: &Bound<'_, PyAny>,

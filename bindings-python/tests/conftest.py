@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -41,7 +42,7 @@ def eventually(probe: Callable[[], T | None], *, within: float = 10.0) -> T:
         time.sleep(0.01)
 
 
-def run(code: str, *, timeout: float = 30.0, **env: str) -> subprocess.CompletedProcess[str]:
+def run(code: str, *, timeout: float = 50.0, **env: str) -> subprocess.CompletedProcess[str]:
     """Runs `code` in an interpreter of its own."""
     return subprocess.run(
         [sys.executable, "-X", "dev", "-c", code],
@@ -50,6 +51,12 @@ def run(code: str, *, timeout: float = 30.0, **env: str) -> subprocess.Completed
         timeout=timeout,
         env={**os.environ, **env},
     )
+
+
+def complaints(stderr: str) -> list[str]:
+    """What an interpreter said, but for the steps over 100 ms that asyncio tells of: a busy machine, no error."""
+    slow = re.compile(r"Executing <.* took [0-9.]+ seconds")
+    return [line for line in stderr.splitlines() if not slow.fullmatch(line)]
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -17,14 +19,16 @@ from system_control.discovery import (
     ConflictError,
     DiscoveryTimeoutError,
     ServiceRegistry,
+    UnavailableError,
 )
 
 
 class Etcd:
     """A member on loopback, alone."""
 
-    def __init__(self, address: str, ctl: Path) -> None:
+    def __init__(self, address: str, ctl: Path, pid: int) -> None:
         self.address = address
+        self.pid = pid
         self._ctl = ctl
 
     def ctl(self, *arguments: str) -> str:
@@ -33,11 +37,11 @@ class Etcd:
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
 
 
-@pytest.fixture(scope="module")
-def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
+@contextlib.contextmanager
+def running_etcd(home: Path) -> Iterator[Etcd]:
+    """A real member, alone, while in use."""
     binary = os.environ.get("DISCOVERY_ETCD_NEW")
     assert binary, "DISCOVERY_ETCD_NEW names no etcd: see scripts/servers --help"
-    home: Path = tmp_path_factory.mktemp("etcd")
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
         client, peer = (f"127.0.0.1:{held.getsockname()[1]}" for held in (one, two))
     command = [binary, "--name", "test", "--data-dir", str(home / "data"), "--unsafe-no-fsync"]
@@ -47,7 +51,7 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
     with open(home / "log", "wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:
-        member = Etcd(client, Path(binary).with_name("etcdctl"))
+        member = Etcd(client, Path(binary).with_name("etcdctl"), process.pid)
 
         def ready() -> bool:
             assert process.poll() is None, (home / "log").read_text()[-2000:]
@@ -66,6 +70,12 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@pytest.fixture(scope="module")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
+    with running_etcd(tmp_path_factory.mktemp("etcd")) as member:
+        yield member
 
 
 def test_registers_and_discovers_by_a_lease(etcd: Etcd) -> None:
@@ -92,6 +102,34 @@ def test_what_is_revoked_comes_back(etcd: Etcd) -> None:
         etcd.ctl("lease", "revoke", etcd.ctl("lease", "list").split()[-1])
         eventually(lambda: etcd.ctl("get", "--keys-only", f"/services/web/{id}"))
     assert etcd.ctl("get", "--prefix", "--keys-only", "/services/") == ""
+
+
+def test_an_outage_leaves_the_last_answer_and_says_how_old_it_is(tmp_path: Path) -> None:
+    settings = {"discovery": {"confirm_interval": "500ms"}, "service_registration": {"ttl": 60}}
+    with running_etcd(tmp_path) as etcd:
+        with ServiceRegistry("etcd", endpoints=etcd.address, config=settings, timeout=2) as registry:
+            id = registry.register("api", "127.0.0.1", 8080, deregister_on_exit=False)
+            snapshot = eventually(lambda: registry.discover("api") or None)
+            assert (snapshot.source, snapshot.held, snapshot.held_reason) == ("live", 0, None)
+            bounded = registry.service("api", max_stale="2s")
+            assert bounded.pick().id == id
+            os.kill(etcd.pid, signal.SIGKILL)
+            eventually(lambda: registry.discover("api").source == "stale")
+            eventually(lambda: registry.discover("api").age > 2)
+            assert [one.id for one in registry.discover("api")] == [id]
+            assert registry.pick("api").id == id
+
+            def refused() -> bool:
+                with contextlib.suppress(UnavailableError):
+                    bounded.pick()
+                    return False
+                return True
+
+            eventually(refused)
+            with pytest.raises(UnavailableError, match="max_stale") as caught:
+                registry.discover("api", max_stale="2s")
+            assert caught.value.backend is None or caught.value.backend == "etcd"
+            assert (snapshot.source, len(snapshot)) == ("live", 1), "what was handed out never changes"
 
 
 def test_values_by_compare_and_set(etcd: Etcd) -> None:

@@ -15,6 +15,9 @@ from conftest import eventually
 
 from system_control.discovery import AsyncServiceRegistry, ServiceRegistry
 
+# A busy machine takes its time to start a Java program.
+pytestmark = pytest.mark.timeout(180)
+
 # What a server does every 30 s or minute by default, in about a second.
 QUICK = [
     "--eureka.client.register-with-eureka=false",
@@ -58,7 +61,11 @@ def eureka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
     finally:
         server.terminate()
-        server.wait(30)
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
 
 
 def _uri(address: str) -> str:

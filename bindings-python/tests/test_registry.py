@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import pickle
+import subprocess
 import threading
 import time
 from collections.abc import Sequence
@@ -173,6 +175,40 @@ def test_acquire_and_call_report(registry: ServiceRegistry) -> None:
         service.call(lambda i: 1 / 0, attempts=3)
 
 
+def test_the_end_of_a_call_says_how_it_went_and_how_long_it_took(registry: ServiceRegistry) -> None:
+    registry.register("api", "127.0.0.1", 1)
+    service = registry.service("api")
+    eventually(lambda: len(service.snapshot()) == 1)
+
+    def seen() -> tuple[int, int, int]:
+        (one,) = registry.explain("api")
+        return one.in_flight, one.succeeded, one.failed
+
+    with service.acquire():
+        assert seen() == (1, 0, 0)
+        time.sleep(0.05)
+    assert seen() == (0, 1, 0)
+    (one,) = registry.explain("api")
+    # It decays, and more than that at once.
+    assert 0.02 < one.peak_latency < 10
+    with pytest.raises(OSError), service.acquire():
+        raise OSError
+    assert seen() == (0, 1, 1)
+    # What is nobody's fault says nothing: an interrupt, and a call let go.
+    with pytest.raises(KeyboardInterrupt), service.acquire():
+        raise KeyboardInterrupt
+    with service.acquire() as call:
+        call.release()
+    assert seen() == (0, 1, 1)
+    # The first report counts.
+    with service.acquire() as call:
+        call.report(False)
+        call.report(True)
+    assert seen() == (0, 1, 2)
+    assert service.call(lambda instance: instance.port) == 1
+    assert seen() == (0, 2, 2)
+
+
 def test_watches_snapshots_and_changes(registry: ServiceRegistry) -> None:
     id = registry.register("api", "127.0.0.1", 1)
     seen: list[tuple[str, str]] = []
@@ -191,6 +227,24 @@ def test_watches_snapshots_and_changes(registry: ServiceRegistry) -> None:
     thread.join(2)
     assert not thread.is_alive(), "close() ends an iteration in another thread"
     assert [len(s) for s in registry.watch("api", timeout=0.05)] == [0]
+
+
+def test_a_watch_stops_when_unused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DISCOVERY_CLIENT_LINGER", "100ms")
+    file = tmp_path / "discovery.yaml"
+    file.write_text("memory:\n  name: unused\n")
+    with ServiceRegistry.from_config(file) as registry:
+        service = registry.service("kept")
+        service.snapshot()
+        registry.discover("one")
+        registry.discover("one", tags=["a"])
+        next(registry.watch("two"))
+        # Asked in two ways, `one` has one watch all the same: filters share it.
+        assert registry.status().watches == 3
+        # Names asked for are looked through twice, 15 s apart, before they go.
+        eventually(lambda: registry.status().watches == 1, within=50)
+        assert len(service.snapshot()) == 0
+        assert registry.status().watches == 1
 
 
 def test_a_watch_of_a_closed_registry_raises(uri: str) -> None:
@@ -483,6 +537,42 @@ def test_logs_to_logging(caplog: pytest.LogCaptureFixture, uri: str) -> None:
             registry.register("api", "127.0.0.1", 1)
             registry.discover("api")
             eventually(lambda: [r for r in caplog.records if r.name == "system_control.discovery"])
+
+
+def test_the_classes_are_twins() -> None:
+    twins = [
+        (ServiceRegistry, discovery.AsyncServiceRegistry),
+        (discovery.Service, discovery.AsyncService),
+        (discovery.ConfigValues, discovery.AsyncConfigValues),
+        (discovery.Watch, discovery.AsyncWatch),
+        (discovery.ConfigWatch, discovery.AsyncConfigWatch),
+    ]
+    for one, other in twins:
+        names = [{name for name in dir(cls) if not name.startswith("_")} for cls in (one, other)]
+        assert names[0] == names[1], one
+        for name in names[0] - {"config", "name"}:
+            signatures = [inspect.signature(getattr(cls, name)) for cls in (one, other)]
+            assert signatures[0] == signatures[1], f"{one.__name__}.{name}"
+
+
+def test_the_specifications_file_opens_a_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "integrations").mkdir()
+    specification = Path(__file__).parents[2] / "discovery" / "tests" / "specification" / "integrations-consul.yaml"
+    # Word for word but for where the certificates are.
+    text = specification.read_text().replace("/etc/consul/", f"{tmp_path}/")
+    (tmp_path / "integrations" / "consul.yaml").write_text(text)
+    key, certificate = tmp_path / "client-key.pem", tmp_path / "client.pem"
+    openssl = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    openssl += ["-subj", "/CN=test", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(openssl, check=True, capture_output=True)
+    (tmp_path / "ca.pem").write_text(certificate.read_text())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CONSUL_TOKEN", "a-token")
+    # Nothing is looked up before something is asked.
+    registry = ServiceRegistry.from_config("integrations/consul.yaml")
+    assert "consul.company.com:8500" in repr(registry)
+    assert "a-token" not in repr(registry)
+    registry.close()
 
 
 def test_everything_public_has_a_docstring() -> None:

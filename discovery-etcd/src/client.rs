@@ -11,13 +11,10 @@ use std::{
 
 use discovery_core::{Error, ErrorKind, Result};
 use etcd_client::Channel;
-use futures::FutureExt;
+use futures::{FutureExt, Stream};
 use http::uri::PathAndQuery;
 use prost::Message;
-use tokio::{
-    sync::mpsc,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 use tonic::{Request, Streaming, client::Grpc};
 use tonic_prost::ProstCodec;
 use tower::util::BoxCloneSyncService;
@@ -34,8 +31,6 @@ use crate::{
 const LARGEST: usize = 16 << 20;
 /// How long one member may take to answer a read while there are others to ask.
 const PATIENCE: Duration = Duration::from_millis(1500);
-/// Requests that wait for a stream's attention.
-const QUEUE: usize = 1024;
 
 /// Whether a request may be repeated on another member when it is not known whether it was carried out (E-28).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,39 +210,37 @@ impl Client {
         }
     }
 
-    /// Opens a stream, its first request on the way with it: a server answers nothing before (and tonic waits for it).
-    /// Answers which member it is on.
-    pub(crate) async fn stream<Req, Resp>(
+    /// Opens a stream. One of its requests has to be there at once: a server answers nothing before (and tonic waits for it).
+    /// `requests` makes them for each try, and what goes with them; answers that, and which member it is on.
+    pub(crate) async fn stream<T, S, Resp>(
         &self,
         path: &'static str,
-        first: Req,
-    ) -> Result<(mpsc::Sender<Req>, Streaming<Resp>, usize)>
+        requests: impl Fn() -> (T, S) + Sync,
+    ) -> Result<(T, Streaming<Resp>, usize)>
     where
-        Req: Message + Clone + 'static,
+        T: Send,
+        S: Stream<Item: Message> + Send + 'static,
         Resp: Message + Default + 'static,
     {
         let open = |links: Links| {
-            let (sender, mut requests) = mpsc::channel(QUEUE);
-            // There is room: it is the first.
-            let _ = sender.try_send(first.clone());
-            let requests = futures::stream::poll_fn(move |cx| requests.poll_recv(cx));
+            let (with, requests) = requests();
             async move {
                 let mut grpc = Grpc::new(links.way).max_decoding_message_size(LARGEST);
                 grpc.ready()
                     .await
                     .map_err(|failed| error::of_status(tonic::Status::from_error(failed)))?;
-                let codec = ProstCodec::<Req, Resp>::default();
+                let codec = ProstCodec::<S::Item, Resp>::default();
                 let answer = grpc
                     .streaming(Request::new(requests), PathAndQuery::from_static(path), codec)
                     .await
                     .map_err(error::of_status)?;
-                Ok((sender, answer.into_inner()))
+                Ok((with, answer.into_inner()))
             }
         };
         // Opening one changes nothing: it may be tried anywhere.
         let attempts = Box::pin(self.attempts(Kind::Read, self.0.config.request_timeout, open));
-        let ((sender, answers), member) = attempts.await?;
-        Ok((sender, answers, member))
+        let ((with, answers), member) = attempts.await?;
+        Ok((with, answers, member))
     }
 
     /// What to make of a stream that failed: leaves the member where it is at fault; gets another token where that is what

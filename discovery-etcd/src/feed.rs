@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use discovery_core::{Cursor, Error, ErrorKind, Result};
+use futures::stream;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until, timeout},
@@ -22,6 +23,8 @@ const PATH: &str = "/etcdserverpb.Watch/Watch";
 /// How often a new watch is asked how far it is, until it says so: it is only known to live once it has. Not at once, as
 /// servers cancel a watch whose history is gone within 100 ms, and older ones tell progress before that (E-20).
 const FIRST: Duration = Duration::from_millis(250);
+/// Questions about progress that wait for the stream's attention.
+const QUEUE: usize = 16;
 /// How often a list is begun anew because its revision was compacted while it was read.
 const LISTS: usize = 3;
 
@@ -235,7 +238,14 @@ impl Feed {
         let create = WatchRequest {
             ask: Some(WatchAsk::Create(create)),
         };
-        let (requests, mut answers, member) = self.client.stream::<_, WatchResponse>(PATH, create).await?;
+        let requests = || {
+            let (sender, mut requests) = mpsc::channel(QUEUE);
+            // There is room: it is the first.
+            let _ = sender.try_send(create.clone());
+            (sender, stream::poll_fn(move |cx| requests.poll_recv(cx)))
+        };
+        let opened = self.client.stream::<_, _, WatchResponse>(PATH, requests);
+        let (requests, mut answers, member) = opened.await?;
         // E-20: whether progress can be trusted depends on the member that tells it; one that does not say its version is
         // taken for old.
         let trusted = self

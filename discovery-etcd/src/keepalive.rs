@@ -1,14 +1,21 @@
 //! One stream that keeps all leases of a client alive (E-4).
+//!
+//! Who asks puts the lease into a queue and waits. The stream takes from it what it sends, some at a time. What reads the
+//! answers is a task that lives while somebody waits: one wake-up of it serves all answers that are there, and one deadline,
+//! that of who has waited longest, stands for all.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    sync::Mutex,
+    collections::VecDeque,
+    pin::Pin,
+    sync::{Arc, Mutex, OnceLock},
+    task::{Context, Poll, Waker},
 };
 
-use discovery_core::{Error, ErrorKind, Result};
+use discovery_core::{Error, ErrorKind, Result, TaskGroup};
+use futures::{Stream, StreamExt, future::poll_fn};
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
-    time::timeout,
+    sync::oneshot,
+    time::{Instant, Sleep, sleep_until},
 };
 use tonic::Streaming;
 
@@ -20,176 +27,323 @@ use crate::{
 };
 
 const PATH: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
+/// How many may be under way: what a server answers fastest.
+const WINDOW: usize = 256;
+/// How many may wait.
+const MOST: usize = 1 << 16;
 
-/// Keep-alives of one client. Nobody works the stream but those who wait for an answer.
+/// Keep-alives of one client.
 #[derive(Debug)]
 pub(crate) struct KeepAlives {
+    shared: Arc<Shared>,
+    /// On the runtime that asked first, which is that of the connections.
+    tasks: OnceLock<TaskGroup>,
+}
+
+#[derive(Debug)]
+struct Shared {
     client: Client,
-    waiting: Mutex<Waiting>,
-    queued: Notify,
-    line: tokio::sync::Mutex<Option<Line>>,
+    queue: Arc<Mutex<Queue>>,
+    /// The stream, while nobody waits for an answer.
+    line: Mutex<Option<Line>>,
 }
 
-/// Who waits for an answer about a lease, and which leases are yet to be asked for.
+/// Who waits for an answer, in the order of asking, which is that of the answers.
 #[derive(Debug, Default)]
-struct Waiting {
-    answers: HashMap<i64, Vec<oneshot::Sender<Result<i64>>>>,
-    queue: VecDeque<i64>,
+struct Queue {
+    asks: VecDeque<Ask>,
+    /// How many of them the stream has taken.
+    taken: usize,
+    /// The stream that may take: the others are of lines that broke.
+    stream: u64,
+    /// Of the stream, while there is nothing to take.
+    sender: Option<Waker>,
+    /// Whether there is a task that reads.
+    read: bool,
 }
 
-impl Waiting {
-    /// A lease somebody still waits for.
-    fn first(&mut self) -> Option<i64> {
-        self.answers.retain(|_, answers| {
-            answers.retain(|one| !one.is_closed());
-            !answers.is_empty()
-        });
-        self.answers.keys().next().copied()
+#[derive(Debug)]
+struct Ask {
+    id: i64,
+    until: Instant,
+    tell: oneshot::Sender<Result<i64>>,
+}
+
+impl Queue {
+    /// Notes an answer, and tells who asked; nobody where it is about none of them.
+    fn answered(&mut self, answer: &KeepAliveResponse) {
+        let asked = self.asks.iter().take(self.taken);
+        let Some(place) = asked.map(|ask| ask.id).position(|id| id == answer.id) else {
+            return;
+        };
+        if let Some(ask) = self.asks.remove(place) {
+            self.taken -= 1;
+            // Who no longer waits has no use for it.
+            let _ = ask.tell.send(Ok(answer.ttl));
+            self.wake();
+        }
+    }
+
+    /// Wakes the stream where there is something to take.
+    fn wake(&mut self) {
+        if self.taken < WINDOW
+            && self.taken < self.asks.len()
+            && let Some(sender) = self.sender.take()
+        {
+            sender.wake();
+        }
+    }
+
+    /// Tells those who have waited for as long as one may.
+    fn expire(&mut self, now: Instant, failed: &Error) {
+        let late = self.asks.partition_point(|ask| ask.until <= now);
+        for ask in self.asks.drain(..late) {
+            let _ = ask.tell.send(Err(failed.clone()));
+        }
+    }
+
+    /// Tells everybody.
+    fn fail(&mut self, failed: &Error) {
+        self.taken = 0;
+        for ask in self.asks.drain(..) {
+            let _ = ask.tell.send(Err(failed.clone()));
+        }
+    }
+}
+
+/// What the stream sends: leases that are asked for, as long as it is the one in use.
+#[derive(Debug)]
+struct Requests {
+    queue: Arc<Mutex<Queue>>,
+    stream: u64,
+}
+
+impl Requests {
+    /// For a new stream, on which everything is asked for that is not answered yet, also for those who went away: without a
+    /// request a server says nothing, and would be taken for silent.
+    fn new(queue: &Arc<Mutex<Queue>>) -> Self {
+        let mut state = lock(queue);
+        (state.taken, state.sender) = (0, None);
+        state.stream += 1;
+        let (queue, stream) = (queue.clone(), state.stream);
+        Self { queue, stream }
+    }
+}
+
+impl Stream for Requests {
+    type Item = KeepAliveRequest;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<KeepAliveRequest>> {
+        let mut queue = lock(&self.queue);
+        if queue.stream != self.stream {
+            return Poll::Ready(None);
+        }
+        if queue.taken < WINDOW
+            && let Some(ask) = queue.asks.get(queue.taken)
+        {
+            let id = ask.id;
+            queue.taken += 1;
+            return Poll::Ready(Some(KeepAliveRequest { id }));
+        }
+        queue.sender = Some(cx.waker().clone());
+        Poll::Pending
     }
 }
 
 #[derive(Debug)]
 struct Line {
-    requests: mpsc::Sender<KeepAliveRequest>,
     answers: Streaming<KeepAliveResponse>,
     member: usize,
+    /// Goes off when an answer is late, or was before it came.
+    alarm: Pin<Box<Sleep>>,
+}
+
+/// Why a line is read no further for now.
+enum End {
+    /// Nobody waits.
+    Answered,
+    /// Somebody waited for as long as one may.
+    Silent,
+    Broken(Fault, Error),
+}
+
+impl Line {
+    /// Hands out answers, all that are there, until nobody waits.
+    fn poll(&mut self, queue: &Mutex<Queue>, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            match self.answers.poll_next_unpin(cx) {
+                Poll::Ready(Some(Ok(answer))) => lock(queue).answered(&answer),
+                Poll::Ready(Some(Err(status))) => {
+                    let (fault, failed) = error::of_status(status);
+                    return Poll::Ready(End::Broken(fault, failed));
+                }
+                Poll::Ready(None) => {
+                    let ended = error::error(ErrorKind::Unavailable, "the server ended the keep-alives");
+                    return Poll::Ready(End::Broken(Fault::Member, ended));
+                }
+                Poll::Pending => break,
+            }
+        }
+        loop {
+            let Some(until) = lock(queue).asks.front().map(|ask| ask.until) else {
+                return Poll::Ready(End::Answered);
+            };
+            if self.alarm.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if until <= Instant::now() {
+                return Poll::Ready(End::Silent);
+            }
+            self.alarm.as_mut().reset(until);
+        }
+    }
 }
 
 impl KeepAlives {
     pub(crate) fn new(client: Client) -> Self {
         Self {
-            client,
-            waiting: Mutex::default(),
-            queued: Notify::new(),
-            line: tokio::sync::Mutex::default(),
+            shared: Arc::new(Shared {
+                client,
+                queue: Arc::default(),
+                line: Mutex::default(),
+            }),
+            tasks: OnceLock::new(),
         }
     }
 
     /// Asks for a lease to be kept and answers how many seconds it has: none when the server does not know it.
     ///
     /// # Cancel safety
-    /// May be dropped at any time; whoever waits next works the stream on.
+    /// May be dropped at any time; the answer is read all the same.
     pub(crate) async fn ask(&self, id: i64) -> Result<i64> {
-        let limit = self.client.config().request_timeout;
-        let Ok(answered) = timeout(limit, self.answer_about(id)).await else {
-            // Who is silent now will be silent the next time.
-            if let Ok(mut line) = self.line.try_lock()
-                && let Some(line) = line.take()
-            {
-                self.client.leave(line.member);
+        let (tell, told) = oneshot::channel();
+        let until = Instant::now() + self.shared.client.config().request_timeout;
+        let read = {
+            let mut queue = lock(&self.shared.queue);
+            if queue.asks.len() >= MOST {
+                return Err(error::error(ErrorKind::RateLimited, "too many keep-alives wait"));
             }
-            return Err(error::late(limit));
+            queue.asks.push_back(Ask { id, until, tell });
+            queue.wake();
+            std::mem::replace(&mut queue.read, true)
         };
-        answered
+        if !read {
+            self.read()?;
+        }
+        // A task that ends tells everybody.
+        told.await
+            .unwrap_or_else(|_| Err(error::error(ErrorKind::Unexpected, "a keep-alive was lost")))
     }
 
-    /// Asks for a lease and waits for its answer. Whoever gets hold of the line works it for all who wait; when they have
-    /// their answer, or are dropped, the next one does.
-    async fn answer_about(&self, id: i64) -> Result<i64> {
-        let (sender, mut answer) = oneshot::channel();
-        {
-            let mut waiting = lock(&self.waiting);
-            waiting.answers.entry(id).or_default().push(sender);
-            waiting.queue.push_back(id);
-        }
-        self.queued.notify_one();
-        let broken = || error::error(ErrorKind::Unexpected, "a keep-alive was lost");
-        tokio::select! {
-            biased;
-            answered = &mut answer => answered.unwrap_or_else(|_| Err(broken())),
-            mut line = self.line.lock() => {
-                let work = self.work(&mut line);
-                tokio::select! {
-                    biased;
-                    answered = &mut answer => answered.unwrap_or_else(|_| Err(broken())),
-                    failed = work => {
-                        self.fail(&failed);
-                        Err(failed)
-                    }
-                }
-            }
-        }
+    /// Starts the task that reads.
+    fn read(&self) -> Result<()> {
+        let reading = Reading {
+            shared: self.shared.clone(),
+            ended: false,
+        };
+        let tasks = if let Some(tasks) = self.tasks.get() {
+            tasks
+        } else {
+            let tasks = TaskGroup::current()?;
+            self.tasks.get_or_init(|| tasks)
+        };
+        let cancelled = tasks.cancelled().clone();
+        tasks.spawn(async move { cancelled.run_until_cancelled(reading.run()).await });
+        Ok(())
     }
+}
 
-    /// Works the line until it fails.
-    async fn work(&self, line: &mut Option<Line>) -> Error {
-        loop {
-            let Some(open) = line else {
-                // Not from the queue: who worked the line before may have been dropped while opening it.
-                let Some(first) = lock(&self.waiting).first() else {
-                    self.queued.notified().await;
-                    continue;
-                };
-                let first_request = KeepAliveRequest { id: first };
-                // Large, and rare.
-                match Box::pin(self.client.stream(PATH, first_request)).await {
-                    Ok((requests, answers, member)) => {
-                        // Whoever asked over a line that broke, or was opened in vain, is asked for again.
-                        let mut waiting = lock(&self.waiting);
-                        let again: VecDeque<_> = waiting
-                            .answers
-                            .keys()
-                            .copied()
-                            .filter(|id| *id != first)
-                            .collect();
-                        waiting.queue = again;
-                        drop(waiting);
-                        *line = Some(Line {
-                            requests,
-                            answers,
-                            member,
-                        });
-                        continue;
-                    }
-                    Err(failed) => return failed,
-                }
-            };
-            let more = {
-                let queue = &mut lock(&self.waiting).queue;
-                // What does not fit stays, and so does what is for a stream that has ended; its answer says so.
-                while let Some(id) = queue.pop_front() {
-                    if open.requests.try_send(KeepAliveRequest { id }).is_err() {
-                        queue.push_front(id);
-                        break;
-                    }
-                }
-                !queue.is_empty()
-            };
-            let said = tokio::select! {
-                said = open.answers.message() => said,
-                () = self.queued.notified() => continue,
-                Ok(_) = open.requests.reserve(), if more => continue,
-            };
-            let member = open.member;
-            let fault = match said {
-                Ok(Some(answer)) => {
-                    self.dispatch(&answer);
-                    continue;
-                }
-                Ok(None) => (
-                    Fault::Member,
-                    error::error(ErrorKind::Unavailable, "the server ended the keep-alives"),
-                ),
-                Err(status) => error::of_status(status),
-            };
-            *line = None;
-            return Box::pin(self.client.stream_failed(member, fault)).await;
-        }
-    }
-
-    fn dispatch(&self, answer: &KeepAliveResponse) {
-        let waiting = lock(&self.waiting).answers.remove(&answer.id);
-        for one in waiting.into_iter().flatten() {
-            // Who no longer waits has no use for it.
-            let _ = one.send(Ok(answer.ttl));
-        }
-    }
-
-    /// Tells everybody who waits.
-    fn fail(&self, failed: &Error) {
-        let waiting = std::mem::take(&mut *lock(&self.waiting));
-        for one in waiting.answers.into_values().flatten() {
-            let _ = one.send(Err(failed.clone()));
+impl Drop for KeepAlives {
+    fn drop(&mut self) {
+        if let Some(tasks) = self.tasks.get() {
+            tasks.cancel();
         }
     }
 }
+
+/// The task that reads. Dropped before its end, it tells those who wait.
+struct Reading {
+    shared: Arc<Shared>,
+    ended: bool,
+}
+
+impl Reading {
+    async fn run(mut self) {
+        let shared = self.shared.clone();
+        let mut line = lock(&shared.line).take();
+        loop {
+            let end = match &mut line {
+                Some(open) => poll_fn(|cx| open.poll(&shared.queue, cx)).await,
+                // Large, and rare.
+                None => match Box::pin(shared.open()).await {
+                    Ok(opened) => {
+                        line = Some(opened);
+                        continue;
+                    }
+                    Err(failed) => {
+                        lock(&shared.queue).fail(&failed);
+                        End::Answered
+                    }
+                },
+            };
+            match (end, &line) {
+                (End::Silent, Some(open)) => {
+                    // Who is silent now will be silent the next time.
+                    shared.client.leave(open.member);
+                    let late = error::late(shared.client.config().request_timeout);
+                    lock(&shared.queue).expire(Instant::now(), &late);
+                    line = None;
+                }
+                (End::Broken(fault, failed), Some(open)) => {
+                    let member = open.member;
+                    line = None;
+                    let failed = Box::pin(shared.client.stream_failed(member, (fault, failed))).await;
+                    lock(&shared.queue).fail(&failed);
+                }
+                _ => {}
+            }
+            if self.ends(&mut line) {
+                return;
+            }
+        }
+    }
+
+    /// Ends, and leaves the line to the next, unless somebody waits.
+    fn ends(&mut self, line: &mut Option<Line>) -> bool {
+        let mut queue = lock(&self.shared.queue);
+        if !queue.asks.is_empty() {
+            return false;
+        }
+        *lock(&self.shared.line) = line.take();
+        queue.read = false;
+        self.ended = true;
+        true
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        if !self.ended {
+            let mut queue = lock(&self.shared.queue);
+            queue.fail(&error::error(ErrorKind::Closed, "keep-alives ended"));
+            queue.read = false;
+        }
+    }
+}
+
+impl Shared {
+    async fn open(&self) -> Result<Line> {
+        let requests = || ((), Requests::new(&self.queue));
+        let ((), answers, member) = self.client.stream(PATH, requests).await?;
+        let until = Instant::now() + self.client.config().request_timeout;
+        Ok(Line {
+            answers,
+            member,
+            alarm: Box::pin(sleep_until(until)),
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "keepalive_tests.rs"]
+mod tests;

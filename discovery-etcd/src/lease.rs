@@ -189,20 +189,6 @@ impl Leases {
         state.shared.retain(|_, id| !retired.contains(id));
     }
 
-    /// Whether all of these keys live by this lease, as far as we know.
-    pub(crate) fn holds<'a>(&self, id: i64, mut keys: impl Iterator<Item = &'a str>) -> bool {
-        let state = lock(&self.state);
-        let held = state.held.get(&id).filter(|held| !held.retired);
-        held.is_some_and(|held| keys.all(|key| held.members.contains_key(key)))
-    }
-
-    /// Whether the record is known to show this health.
-    pub(crate) fn shows(&self, id: i64, key: &str, report: &HealthReport) -> bool {
-        let state = lock(&self.state);
-        let shown = state.held.get(&id).and_then(|held| held.members.get(key));
-        shown.is_some_and(|shown| shown.as_ref() == Some(report))
-    }
-
     /// Notes the health a record shows by now.
     pub(crate) fn shown(&self, id: i64, key: &str, report: &HealthReport) {
         let mut state = lock(&self.state);
@@ -246,6 +232,39 @@ impl Leases {
         }
         let ttl = self.alive.ask(id).await?;
         self.answered(id, ttl)
+    }
+
+    /// Keeps a lease alive once, for those of its records that are named, and answers the places of those that are not known
+    /// to show this health.
+    ///
+    /// # Errors
+    /// As [`Self::beat`], and `NotFound` when one of them does not live by it, as far as we know.
+    pub(crate) async fn renew(&self, id: i64, records: &[(String, &HealthReport)]) -> Result<Vec<usize>> {
+        if !self.holds(id, records.iter().map(|(key, _)| &**key)) {
+            return Err(gone());
+        }
+        let ttl = self.alive.ask(id).await?;
+        self.answered(id, ttl)?;
+        Ok(self.unlike(id, records))
+    }
+
+    /// Whether all of these keys live by this lease, as far as we know, and it is not let expire.
+    fn holds<'a>(&self, id: i64, mut keys: impl Iterator<Item = &'a str>) -> bool {
+        let state = lock(&self.state);
+        let held = state.held.get(&id).filter(|held| !held.retired);
+        held.is_some_and(|held| keys.all(|key| held.members.contains_key(key)))
+    }
+
+    /// The places of those records that are not known to show this health.
+    fn unlike(&self, id: i64, records: &[(String, &HealthReport)]) -> Vec<usize> {
+        let state = lock(&self.state);
+        let held = state.held.get(&id);
+        let shows = |(key, report): &(String, &HealthReport)| {
+            let shown = held.and_then(|held| held.members.get(key)?.as_ref());
+            shown == Some(*report)
+        };
+        let places = 0..records.len();
+        places.filter(|place| !shows(&records[*place])).collect()
     }
 
     /// Notes what the server says of a lease: gone when no time is left, which is no error to it (E-2, E-9).

@@ -82,29 +82,20 @@ impl EtcdRegistry {
 
     async fn do_renew(&self, group: &LeaseGroup, renewal: &Renewal) -> Result<()> {
         let id = lease::id_of(group).ok_or_else(lease::gone)?;
-        let keys: Vec<_> = renewal.members.iter().map(|(key, _)| self.key(key)).collect();
-        if !self.leases.holds(id, keys.iter().map(String::as_str)) {
-            return Err(lease::gone());
-        }
-        self.leases.beat(id).await?;
-        let changed: Vec<_> = renewal
-            .members
-            .iter()
-            .zip(keys)
-            .filter(|((_, report), key)| !self.leases.shows(id, key, report))
-            .map(|((key, report), name)| self.show_ours(id, key, name, report))
-            .collect();
+        let records = renewal.members.iter();
+        let records: Vec<_> = records.map(|(key, report)| (self.key(key), report)).collect();
+        let changed = self.leases.renew(id, &records).await?;
         if changed.is_empty() {
             return Ok(());
         }
+        let changed = changed.into_iter().map(|place| async move {
+            let (key, report) = &renewal.members[place];
+            self.show(key, report).await?;
+            self.leases.shown(id, &self.key(key), report);
+            Ok(())
+        });
         // Large, and rare.
         Box::pin(stream::iter(changed).buffer_unordered(ABREAST).try_collect()).await
-    }
-
-    async fn show_ours(&self, id: i64, key: &InstanceKey, name: String, report: &HealthReport) -> Result<()> {
-        self.show(key, report).await?;
-        self.leases.shown(id, &name, report);
-        Ok(())
     }
 
     async fn do_deregister(&self, key: &InstanceKey) -> Result<()> {

@@ -10,7 +10,7 @@ use discovery_testkit::{
 use futures::StreamExt;
 use tokio::time::{Instant, timeout};
 
-use crate::support::{PATIENCE, Setup, TTL, api, at, client, ports, query, shows, view_shows};
+use crate::support::{PATIENCE, Setup, TTL, api, at, client, lasting, ports, query, shows, view_shows};
 
 /// The members but for the first.
 fn others(cluster: &EtcdCluster) -> Vec<String> {
@@ -81,15 +81,13 @@ pub(crate) async fn e_19_a_stopped_member_is_left_for_another(setup: Setup) {
     // The first is the one in use: it neither answers nor hangs up.
     let first = &cluster.members()[0];
     first.pause().await.unwrap();
-    let began = Instant::now();
     let other = at(others(&cluster));
     let lease = eventually("a leader among the others", PATIENCE, async || {
-        other.registry.register(&api(2)).await
+        other.registry.register(&lasting(2)).await
     })
     .await;
+    // A probe after 6 s of silence at most, 3 s for its answer: nothing else would tell that it hangs.
     view_shows(&watched, 2).await;
-    // A probe after 6 s of silence at most, 3 s for its answer; an election may come before all of it.
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     shows(&other, &[1, 2]).await;
     first.resume().unwrap();
     other.registry.deregister(&lease.key).await.unwrap();
@@ -106,7 +104,7 @@ pub(crate) async fn e_37_the_leader_may_die(setup: Setup) {
     cluster.leader().await.unwrap().kill().await.unwrap();
     let alive = at(cluster.urls());
     let heir = eventually("a new leader", PATIENCE, async || {
-        alive.registry.register(&api(2)).await
+        alive.registry.register(&lasting(2)).await
     })
     .await;
     view_shows(&watched, 2).await;

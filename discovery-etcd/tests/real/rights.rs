@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use discovery_core::{ConfigKey, ErrorKind, PutMode, Query, Scope, Source};
+use discovery_core::{Change, ConfigKey, ErrorKind, PutMode, Query, Scope, Source};
 use discovery_etcd::{EtcdConfig, backend};
 use discovery_testkit::{
     eventually,
@@ -50,14 +50,14 @@ pub(crate) async fn e_31_e_32_expired_tokens_are_replaced(setup: Setup) {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     assert_eq!(ports(&idle).await.unwrap(), [1]);
-    let lease = direct.registry.register(&api(2)).await.unwrap();
+    let lease = direct.registry.register(&lasting(2)).await.unwrap();
     view_shows(&watched, 2).await;
     direct.registry.deregister(&lease.key).await.unwrap();
     view_shows(&watched, 1).await;
     // Tokens live in a member's memory: restarted, it knows none.
     etcd.restart().await.unwrap();
     shows(&direct, &[1]).await;
-    let lease = direct.registry.register(&api(2)).await.unwrap();
+    let lease = direct.registry.register(&lasting(2)).await.unwrap();
     view_shows(&watched, 2).await;
     direct.registry.deregister(&lease.key).await.unwrap();
     view_shows(&watched, 1).await;
@@ -135,13 +135,13 @@ pub(crate) async fn e_33_authentication_may_come_and_go(setup: Setup) {
     let etcd = setup.started().await;
     let backend = backend(as_app(&etcd)).unwrap();
     // Off: a user is no obstacle.
-    backend.registry.register(&api(1)).await.unwrap();
+    backend.registry.register(&lasting(1)).await.unwrap();
     protect(&etcd).await;
     assert_eq!(ports(&backend).await.unwrap(), [1]);
     etcd.disable_auth().await.unwrap();
     // 3.4 refuses the token we hold.
     assert_eq!(ports(&backend).await.unwrap(), [1]);
-    backend.registry.register(&api(1)).await.unwrap();
+    backend.registry.register(&lasting(1)).await.unwrap();
 }
 
 /// Settings for TLS with the certificate of its client, whose name is `root`.
@@ -197,4 +197,69 @@ pub(crate) async fn tls_and_client_certificates(setup: Setup) {
             "{failed:?}"
         );
     }
+}
+
+pub(crate) async fn tls_and_a_password(setup: Setup) {
+    let etcd = started(setup.etcd().tls()).await;
+    protect(&etcd).await;
+    let mut config = as_app(&etcd);
+    config.tls.ca_file = Some(etcd.authority().unwrap().ca());
+    let watched = client(backend(config).unwrap());
+    watched.register(api(1)).await.unwrap();
+    view_shows(&watched, 1).await;
+    let unencrypted = etcd.url().replace("https://", "http://");
+    let failed = ports(&backend(self::config([unencrypted])).unwrap())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(failed.kind(), ErrorKind::Unavailable | ErrorKind::Timeout),
+        "{failed:?}"
+    );
+    watched.shutdown(PATIENCE).await.unwrap();
+}
+
+pub(crate) async fn namespaces_keep_tenants_apart(setup: Setup) {
+    let etcd = setup.started().await;
+    let [one, two] = ["/one", "/two"].map(|namespace| {
+        let mut config = config([etcd.url()]);
+        namespace.clone_into(&mut config.namespace);
+        backend(config).unwrap()
+    });
+    let mut watch = two.watcher.watch(&Query::all(), None);
+    let listed = timeout(PATIENCE, watch.next()).await.unwrap().unwrap().unwrap();
+    assert_eq!(listed.change, Change::Reset(Vec::new()));
+    let kept = one.registry.register(&lasting(1)).await.unwrap();
+    let same = two.registry.register(&lasting(1)).await.unwrap();
+    assert_eq!(kept.key, same.key, "the namespace is no part of it");
+    two.registry.register(&lasting(2)).await.unwrap();
+    assert_eq!(
+        (ports(&one).await.unwrap(), ports(&two).await.unwrap()),
+        (vec![1], vec![1, 2])
+    );
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        let event = timeout(PATIENCE, watch.next()).await.unwrap().unwrap().unwrap();
+        match event.change {
+            Change::Upsert(all) => told.extend(all.iter().map(|instance| instance.port)),
+            other => assert_eq!(other, Change::Confirmed),
+        }
+    }
+    assert_eq!(told, [1, 2], "of its own and nobody else's");
+    let key = ConfigKey::new("a").unwrap();
+    let (values, others) = (one.config.clone().unwrap(), two.config.clone().unwrap());
+    values.put(&key, b"1", PutMode::Create).await.unwrap();
+    assert!(others.get(&key).await.unwrap().is_none());
+    two.registry.deregister(&same.key).await.unwrap();
+    assert_eq!(
+        (ports(&one).await.unwrap(), ports(&two).await.unwrap()),
+        (vec![1], vec![2])
+    );
+    let keys = etcd.ctl(&["get", "--prefix", "--keys-only", "/"]).await.unwrap();
+    let keys: Vec<_> = keys.split_whitespace().collect();
+    let wanted = [
+        "/one/config/a",
+        "/one/services/api/api-192.0.2.1-1",
+        "/two/services/api/api-192.0.2.1-2",
+    ];
+    assert_eq!(keys, wanted);
 }

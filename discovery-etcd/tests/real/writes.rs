@@ -13,14 +13,14 @@ use discovery_testkit::{
 };
 use etcd_client::PutOptions;
 
-use crate::support::{KEY, PATIENCE, Setup, api, config, lasting, of, plain, ports, shows, started};
+use crate::support::{KEY, PATIENCE, Setup, config, lasting, of, plain, ports, shows, started};
 
 pub(crate) async fn e_28_no_late_write_takes_from_another_owner(setup: Setup) {
     let etcd = setup.started().await;
     let (one, two) = (of(&etcd), of(&etcd));
-    let first = one.registry.register(&api(1)).await.unwrap();
+    let first = one.registry.register(&lasting(1)).await.unwrap();
     // Who starts again under the same id takes it over.
-    let second = two.registry.register(&api(1)).await.unwrap();
+    let second = two.registry.register(&lasting(1)).await.unwrap();
     assert_ne!(first.group, second.group);
     // The one before withdraws what is no longer its own.
     one.registry.deregister(&first.key).await.unwrap();
@@ -84,7 +84,7 @@ pub(crate) async fn e_29_no_transaction_has_more_than_one_operation(setup: Setup
     let backend = of(&etcd);
     let mut renewals = Vec::new();
     for port in 1..=20 {
-        let lease = backend.registry.register(&api(port)).await.unwrap();
+        let lease = backend.registry.register(&lasting(port)).await.unwrap();
         renewals.push((lease.key.clone(), HealthReport::new(Status::Warning)));
         if port == 20 {
             let renewal = Renewal::new(renewals.clone());
@@ -117,7 +117,7 @@ pub(crate) async fn e_29_no_transaction_has_more_than_one_operation(setup: Setup
 pub(crate) async fn e_36_a_full_database_refuses_writes_and_keeps_leases(setup: Setup) {
     let etcd = started(setup.etcd().flag("--quota-backend-bytes=1048576")).await;
     let backend = of(&etcd);
-    let lease = backend.registry.register(&api(1)).await.unwrap();
+    let lease = backend.registry.register(&lasting(1)).await.unwrap();
     let client = plain(&etcd).await;
     // A little may still fit when much no longer does: only the alarm ends all writes.
     eventually("an alarm", PATIENCE, || async {
@@ -130,7 +130,7 @@ pub(crate) async fn e_36_a_full_database_refuses_writes_and_keeps_leases(setup: 
         }
     })
     .await;
-    let failed = backend.registry.register(&api(2)).await.unwrap_err();
+    let failed = backend.registry.register(&lasting(2)).await.unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::RateLimited, "{failed:?}");
     assert!(failed.hint().is_some(), "{failed:?}");
     let renewal = Renewal::new([(lease.key, HealthReport::default())]);
@@ -152,7 +152,7 @@ pub(crate) async fn go_services_see_us_and_we_see_them(setup: Setup) {
     client.put("api/192.0.2.9:9", value, Some(options)).await.unwrap();
     client.put("api2/192.0.2.8:8", value, None).await.unwrap();
     client.put("api/nonsense", "?", None).await.unwrap();
-    backend.registry.register(&api(1)).await.unwrap();
+    backend.registry.register(&lasting(1)).await.unwrap();
     assert_eq!(ports(&backend).await.unwrap(), [1, 9]);
 
     let ours = client

@@ -211,7 +211,7 @@ class Service:
         fn: Callable[[ServiceInstance], _T],
         *,
         attempts: int = 2,
-        retry_on: type[BaseException] | tuple[type[BaseException], ...] = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
     ) -> _T: ...
     def watch(self, *, timeout: _Duration | None = None) -> Watch: ...
 
@@ -228,7 +228,7 @@ class AsyncService:
         fn: Callable[[ServiceInstance], Awaitable[_T]],
         *,
         attempts: int = 2,
-        retry_on: type[BaseException] | tuple[type[BaseException], ...] = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
     ) -> Coroutine[Any, Any, _T]: ...
     def watch(self, *, timeout: _Duration | None = None) -> AsyncWatch: ...
 
