@@ -62,7 +62,7 @@ async def test_cancelling_gives_up(aregistry: AsyncServiceRegistry) -> None:
     with pytest.raises((asyncio.TimeoutError, TimeoutError)):
         await asyncio.wait_for(watch.__anext__(), 0.05)
     await aregistry.register("api", "127.0.0.1", 1)
-    assert len(await asyncio.wait_for(watch.__anext__(), 5)) == 1, "a cancelled wait lost nothing"
+    assert len(await asyncio.wait_for(watch.__anext__(), 60)) == 1, "a cancelled wait lost nothing"
 
 
 async def test_a_cancelled_registration_leaves_nothing(aregistry: AsyncServiceRegistry) -> None:
@@ -71,7 +71,7 @@ async def test_a_cancelled_registration_leaves_nothing(aregistry: AsyncServiceRe
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(await aregistry.discover("api", healthy_only=False)):
             await asyncio.sleep(0.01)
 
@@ -79,7 +79,7 @@ async def test_a_cancelled_registration_leaves_nothing(aregistry: AsyncServiceRe
 async def test_watches(aregistry: AsyncServiceRegistry) -> None:
     kinds = []
     await aregistry.register("api", "127.0.0.1", 1)
-    async with aregistry.watch("api", timeout=5) as watch:
+    async with aregistry.watch("api", timeout=60) as watch:
         async for change in watch.changes():
             kinds.append(change.kind)
             if kinds == ["added"]:
@@ -144,7 +144,7 @@ async def test_watches_configuration_values(aregistry: AsyncServiceRegistry) -> 
     values = aregistry.config
     await values.set("a/b", "1")
     seen: list[tuple[str, str | None]] = []
-    async with values.watch("a/", timeout=5) as watch:
+    async with values.watch("a/", timeout=60) as watch:
         async for change in watch:
             seen.append((change.kind, change.key))
             if change.kind == "reset":
@@ -159,11 +159,11 @@ async def test_watches_configuration_values(aregistry: AsyncServiceRegistry) -> 
 
 
 async def test_the_loop_turns_while_an_operation_waits(aregistry: AsyncServiceRegistry) -> None:
-    waiting = asyncio.ensure_future(aregistry.watch("api", timeout=0.3).changes().__anext__())
+    waiting = asyncio.ensure_future(aregistry.watch("api", timeout=1.0).changes().__anext__())
     turns = 0
     while not waiting.done():
         await asyncio.sleep(0.005)
         turns += 1
-    assert turns > 10
+    assert turns > 3, "one that is blocked turns once"
     with pytest.raises(StopAsyncIteration):
         await waiting

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Consul
+from conftest import Consul, eventually
 
 from system_control.discovery import ServiceRegistry
 
@@ -27,27 +28,35 @@ def churn(registry: ServiceRegistry, times: int) -> None:
         registry.deregister(id)
 
 
-@pytest.mark.timeout(180)
+def leaves_nothing(work: Callable[[], None], allowed: int) -> None:
+    """Fails where memory grows by more than this, in KiB, however often it is done: an allocator may keep some once."""
+    grown = []
+    for _ in range(4):
+        before = resident()
+        work()
+        grown.append(resident() - before)
+        if grown[-1] < allowed:
+            return
+    pytest.fail(f"grown by {grown} KiB")
+
+
+@pytest.mark.timeout(600)
 def test_ten_thousand_registrations_leave_nothing(registry: ServiceRegistry) -> None:
     churn(registry, 2_000)
-    before = resident()
-    churn(registry, 10_000)
+    leaves_nothing(lambda: churn(registry, 10_000), 4_096)
     assert registry.status().registrations == ()
-    assert resident() - before < 4_096
 
 
 @pytest.mark.parametrize("consul", ["NEW"], indirect=True)
 def test_three_hundred_on_consul_leave_nothing(consul: Consul) -> None:
     with ServiceRegistry("consul", endpoints=consul.address) as registry:
         churn(registry, 100)
-        before = resident()
-        churn(registry, 300)
-        assert resident() - before < 4_096
+        leaves_nothing(lambda: churn(registry, 300), 4_096)
         assert registry.status().registrations == ()
-    assert consul.get("/v1/catalog/service/api") == []
+    eventually(lambda: consul.get("/v1/catalog/service/api") == [])
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_a_million_picks_leave_nothing(registry: ServiceRegistry) -> None:
     for port in range(1, 51):
         registry.register("api", "127.0.0.1", port)
@@ -60,6 +69,4 @@ def test_a_million_picks_leave_nothing(registry: ServiceRegistry) -> None:
             registry.discover("api")
 
     pick(50_000)
-    before = resident()
-    pick(1_000_000)
-    assert resident() - before < 1_024
+    leaves_nothing(lambda: pick(1_000_000), 1_024)

@@ -29,13 +29,13 @@ def test_registers_with_a_check_and_discovers(consul: Consul) -> None:
             registry.config.set("python/key", "größe")
             entry = registry.config.get("python/key")
             assert entry is not None and entry.text == "größe"
-        assert consul.get("/v1/catalog/service/api") == []
+        eventually(lambda: consul.get("/v1/catalog/service/api") == [])
 
 
 @pytest.mark.parametrize("consul", ["NEW"], indirect=True)
 async def test_asyncio_sees_a_change(consul: Consul) -> None:
     async with AsyncServiceRegistry("consul", endpoints=consul.address) as registry:
-        async with registry.watch("async-api", timeout=10) as watch:
+        async with registry.watch("async-api", timeout=60) as watch:
             seen = []
             async for snapshot in watch:
                 seen.append(len(snapshot))

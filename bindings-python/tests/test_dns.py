@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import eventually
+from conftest import eventually, free_ports
 
 from system_control.discovery import ServiceRegistry, UnsupportedError
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +47,7 @@ def dns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 except OSError:
                     return False
 
-            eventually(registered, within=30)
+            eventually(registered)
             yield f"127.0.0.1:{dns}"
         finally:
             process.terminate()

@@ -34,7 +34,7 @@ class Etcd:
     def ctl(self, *arguments: str) -> str:
         """Runs etcdctl and returns what it printed."""
         command = [str(self._ctl), "--endpoints", self.address, *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
 
 
 @contextlib.contextmanager
@@ -61,7 +61,7 @@ def running_etcd(home: Path) -> Iterator[Etcd]:
                 return False
             return True
 
-        eventually(ready, within=30)
+        eventually(ready)
         yield member
     finally:
         process.terminate()
@@ -146,7 +146,7 @@ def test_values_by_compare_and_set(etcd: Etcd) -> None:
 
 async def test_asyncio_sees_a_change(etcd: Etcd) -> None:
     async with AsyncServiceRegistry("etcd", endpoints=etcd.address) as registry:
-        async with registry.watch("async-api", timeout=10) as watch:
+        async with registry.watch("async-api", timeout=60) as watch:
             seen = []
             async for snapshot in watch:
                 seen.append(len(snapshot))

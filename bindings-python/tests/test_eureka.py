@@ -87,7 +87,7 @@ def test_registers_and_discovers(eureka: str) -> None:
 
 async def test_asyncio_sees_a_change(eureka: str) -> None:
     async with AsyncServiceRegistry.from_uri(_uri(eureka)) as registry:
-        async with registry.watch("async-api", timeout=10) as watch:
+        async with registry.watch("async-api", timeout=60) as watch:
             seen = []
             async for snapshot in watch:
                 seen.append(len(snapshot))

@@ -37,7 +37,7 @@ def test_the_code_of_the_guide_runs(consul: Consul, tmp_path: Path) -> None:
         env={**os.environ, "CONSUL_HTTP_ADDR": consul.address, "MY_TOKEN": ""},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=120,
     )
     assert (done.returncode, complaints(done.stderr)) == (0, []), done.stdout
     lines = done.stdout.splitlines()
@@ -72,7 +72,7 @@ def test_help_reads_well() -> None:
         capture_output=True,
         text=True,
         env={**os.environ, "PAGER": "cat", "MANPAGER": "cat"},
-        timeout=20,
+        timeout=120,
     ).stdout
     assert "A client of one service registry." in text
     assert re.search(r"register\(\s*self,\s*/,\s*name,\s*address,\s*port,\s*\*,\s*id=None,\s*tags=\(\)", text), text

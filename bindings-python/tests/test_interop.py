@@ -62,7 +62,7 @@ def test_we_discover_what_py_consul_registers(consul: Consul) -> None:
     client = theirs(consul)
     register = client.agent.service.register
     with ServiceRegistry("consul", endpoints=consul.address) as registry:
-        watch = registry.watch("interop-theirs", timeout=20)
+        watch = registry.watch("interop-theirs", timeout=60)
         assert len(next(watch)) == 0
         register("interop-theirs", service_id="one", address="127.0.0.1", port=8080, tags=["größe"], meta={"k": "日本 🦀"})
         (instance,) = next(watch)

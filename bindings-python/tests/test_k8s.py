@@ -92,7 +92,7 @@ def kube(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kube]:
                 return False
             return True
 
-        eventually(ready, within=60)
+        eventually(ready)
         yield server
     finally:
         for process in reversed(running):
@@ -125,7 +125,7 @@ async def test_asyncio_sees_a_change(kube: Kube) -> None:
     uri = f"k8s://{kube.address}?token_env=K8S_TEST_TOKEN&ca_file={kube.ca_file}"
     os.environ["K8S_TEST_TOKEN"] = "admin"
     async with AsyncServiceRegistry.from_uri(uri) as registry:
-        async with registry.watch("async-api", timeout=20) as watch:
+        async with registry.watch("async-api", timeout=60) as watch:
             seen = []
             async for snapshot in watch:
                 seen.append(len(snapshot))

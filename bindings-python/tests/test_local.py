@@ -54,7 +54,7 @@ def test_processes_see_each_other_come_and_go(tmp_path: Path) -> None:
 async def test_asyncio_sees_another_process(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     async with AsyncServiceRegistry("local", config={"path": str(path)}) as registry:
-        async with registry.watch("api", timeout=10) as watch:
+        async with registry.watch("api", timeout=60) as watch:
             seen = []
             child = None
             try:

@@ -66,7 +66,7 @@ def test_ctrl_c_interrupts_within_100_ms(call: str) -> None:
     with silent_server() as silent:
         # The best of some: a busy machine may be late with any of them.
         took = [interrupted(call, silent)]
-        while min(took) >= 0.1 and len(took) < 8:
+        while min(took) >= 0.1 and len(took) < 20:
             took.append(interrupted(call, silent))
     assert min(took) < 0.1, took
 
@@ -91,9 +91,9 @@ def interrupted(call: str, silent: str) -> float:
             await watch.__anext__()
             print("waiting", flush=True)
             await watch.__anext__()
-        if "aw" not in {call!r}:
-            print("waiting", flush=True)
         try:
+            if "aw" not in {call!r}:
+                print("waiting", flush=True)
             {call}
         except KeyboardInterrupt:
             print(time.time(), flush=True)
@@ -108,7 +108,7 @@ def interrupted(call: str, silent: str) -> float:
             sent = time.time()
             process.send_signal(signal.SIGINT)
             caught = float(process.stdout.readline())
-            assert process.wait(10) == 0
+            assert process.wait(60) == 0
         finally:
             process.kill()
     return caught - sent
@@ -177,7 +177,7 @@ def test_multiprocessing(method: str, tmp_path: os.PathLike[str]) -> None:
                 """
             )
         )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=40)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
     assert (done.stdout, done.stderr) == ("[2, 2, 2, 2]\n", "")
 
 
@@ -218,9 +218,11 @@ def test_a_fork_while_other_threads_are_busy_never_deadlocks() -> None:
                     other.services()
         threads = [threading.Thread(target=busy, args=(f"t{n}",)) for n in range(4)]
         for thread in threads: thread.start()
-        until = time.monotonic() + 8
-        for _ in range(300):
-            if time.monotonic() > until: break  # a slow machine; a deadlock is one with the first that meets a lock
+        until = time.monotonic() + 30
+        for n in range(300):
+            # Fewer will do where forks take long: a deadlock is one with the first that meets a lock.
+            if n >= 20 and time.monotonic() > until:
+                break
             child = os.fork()
             if child == 0:
                 new = ServiceRegistry("memory")

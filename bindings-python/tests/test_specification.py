@@ -26,7 +26,7 @@ def test_the_fixture_is_as_published() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are of Linux")
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("age", ["OLD", "NEW"])
 def test_runs_word_for_word_in_a_network_of_its_own(age: str, tmp_path: Path) -> None:
     for command, package in (("unshare", "util-linux"), ("ip", "iproute2")):
@@ -40,7 +40,7 @@ def test_runs_word_for_word_in_a_network_of_its_own(age: str, tmp_path: Path) ->
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=140,
+        timeout=380,
     )
     assert done.returncode == 0, f"(where the namespace is refused, it takes root or user namespaces)\n{done.stdout}"
     assert "1 passed" in done.stdout, done.stdout

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{ConsulConfig, backend};
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The path of the one service these tests ask for.
 pub(crate) const WEB: &str = "/v1/health/service/web";
 

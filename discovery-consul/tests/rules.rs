@@ -28,7 +28,7 @@ mod checks;
 #[path = "rules/records.rs"]
 mod records;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 type Run = fn(Age, PathBuf) -> Result<(), Failed>;
 
@@ -83,7 +83,7 @@ fn run(case: impl Future<Output = ()>) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async { timeout(Duration::from_secs(240), case).await })?;
+    runtime.block_on(async { timeout(Duration::from_secs(400), case).await })?;
     Ok(())
 }
 

@@ -18,7 +18,7 @@ mod reads;
 #[path = "scripted/writes.rs"]
 mod writes;
 
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 const WEB: &str = "/v1/health/service/web";
 const REGISTER: &str = "/v1/agent/service/register";
 const UPDATE: &str = "/v1/agent/check/update/web-1%3Attl";
@@ -62,7 +62,7 @@ fn agent(server: &HttpProxy) {
 
 fn client(backend: Backend) -> Client {
     Client::builder(backend)
-        .timeout(Duration::from_secs(5))
+        .timeout(Duration::from_secs(10))
         .linger(Duration::from_millis(100))
         .build()
         .unwrap()

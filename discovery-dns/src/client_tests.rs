@@ -9,13 +9,7 @@ fn records() -> Records {
 
 fn client(servers: &[&DnsProxy], transport: Transport) -> Client {
     let servers: Vec<_> = servers.iter().map(|server| server.addr().to_string()).collect();
-    Client::new(
-        &servers,
-        transport,
-        &TlsConfig::default(),
-        Duration::from_millis(400),
-    )
-    .unwrap()
+    Client::new(&servers, transport, &TlsConfig::default(), testing::TIMEOUT).unwrap()
 }
 
 async fn ask(client: &Client) -> Result<usize> {

@@ -37,7 +37,7 @@ pub struct DnsConfig {
     pub zone: Option<String>,
     /// Domains that short names are looked for in after the zones.
     pub search: Vec<String>,
-    /// A name with so many dots is a full name; 1.
+    /// A name with so many dots is a full name; 1. One with fewer is looked for in `search` first.
     pub ndots: usize,
     /// The port of services that have addresses only; without it, they are not found by them.
     pub port: Option<u16>,
@@ -46,7 +46,7 @@ pub struct DnsConfig {
     /// Which names other servers are asked for; the first pattern that fits decides.
     pub resolution: Vec<Resolution>,
     /// The servers that `resolution` names. Two are there without being listed: `consul` (127.0.0.1:8600, over TCP) and
-    /// `kubernetes` (those of `servers`).
+    /// `kubernetes` (those of `servers`, or of `/etc/resolv.conf`).
     pub resolvers: BTreeMap<String, Resolver>,
     /// How long answers are good for.
     pub caching: Caching,

@@ -39,7 +39,7 @@ fn the_block_of_the_specification_is_read_and_works() {
     assert_eq!(config.resolution.len(), 2);
     assert_eq!(config.caching.negative_ttl, Duration::from_secs(10));
     assert_eq!(config.health_awareness.unhealthy_weight, 0);
-    // Nothing is asked of this system: all its zones are Consul's.
+    // All its zones are Consul's: this system's servers are for the names of Kubernetes only.
     let backend = crate::backend(config).unwrap();
     assert_eq!(backend.registry.info().address, "127.0.0.1:8600");
 }

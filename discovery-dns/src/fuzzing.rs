@@ -4,13 +4,21 @@ use std::sync::LazyLock;
 
 use arc_swap::ArcSwapOption;
 use discovery_core::{Instance, InstanceId, InstanceKey, ServiceName, Snapshot, Target};
-use hickory_proto::rr::{Name, RecordType};
+use hickory_proto::{
+    op::{Message, MessageType, OpCode},
+    rr::{Name, RecordType},
+};
 
 use crate::{
+    config::Update,
     face::{Desk, Index},
     lookup,
+    tsig::{self, Key},
     wire::{Question, Read},
 };
+
+static KEY: LazyLock<Option<Key>> =
+    LazyLock::new(|| Key::new(&Update::signed("update", "c2VjcmV0")).ok().flatten());
 
 static QUESTION: LazyLock<Option<Question>> =
     LazyLock::new(|| Question::new(&name("_api._tcp.test.")?, RecordType::SRV, true).ok());
@@ -58,7 +66,10 @@ pub fn question(packet: &[u8]) {
     }
 }
 
-/// Reads a packet as the answer to an update.
+/// Reads a packet as the answer to an update, unsigned and signed.
 pub fn update(packet: &[u8]) {
-    drop(crate::tsig::answer(packet, None));
+    drop(tsig::answer(packet, None));
+    let mut message = Message::new(1, MessageType::Query, OpCode::Update);
+    let verifier = KEY.as_ref().and_then(|key| key.sign(&mut message).ok().flatten());
+    drop(tsig::answer(packet, verifier));
 }

@@ -64,6 +64,42 @@ async fn d_9_a_target_of_a_dot_says_that_there_is_nothing() {
     assert_eq!(places(&found(mixed).await.unwrap()), ["192.0.2.1:80"]);
 }
 
+/// A call goes to every instance of the lowest priority before it goes to one of the next.
+#[tokio::test]
+async fn d_10_a_call_tries_the_next_priority_last() {
+    let records = [
+        srv(WEB, 10, 60, 80, "a.svc.test"),
+        srv(WEB, 10, 0, 81, "a.svc.test"),
+        srv(WEB, 20, 9, 90, "a.svc.test"),
+        srv(WEB, 20, 9, 91, "a.svc.test"),
+        ip("a.svc.test", "192.0.2.1"),
+    ];
+    let server = testing::server(Records::of(records)).await;
+    let client = discovery::Client::builder(crate::backend(config(&server)).unwrap())
+        .build()
+        .unwrap();
+    let strategy: std::sync::Arc<dyn discovery_core::pick::Strategy> = std::sync::Arc::new(crate::Rfc2782);
+    let query = discovery_core::Query::service(WEB).unwrap();
+    let service = client.balanced(&query, &strategy).unwrap();
+    service.ready().await.unwrap();
+    for _ in 0..100 {
+        let mut tried = Vec::new();
+        while tried.len() < 3 {
+            tried.push(service.acquire_other(&tried).unwrap().key.clone());
+        }
+        let ports: Vec<_> = tried
+            .iter()
+            .map(|key| key.id.as_str().rsplit(':').next().unwrap())
+            .collect();
+        assert!(
+            ports[..2].contains(&"80") && ports[..2].contains(&"81"),
+            "{ports:?}"
+        );
+        assert!(["90", "91"].contains(&ports[2]), "{ports:?}");
+    }
+    client.shutdown(std::time::Duration::from_secs(5)).await.unwrap();
+}
+
 #[tokio::test]
 async fn d_11_additional_addresses_are_believed_of_targets_within_the_zone_only() {
     let mut records = Records::of([

@@ -1,6 +1,6 @@
 //! Which question finds a service, and who is asked it.
 
-use std::{collections::BTreeMap, fs, sync::Arc};
+use std::{collections::BTreeMap, fs, io, sync::Arc};
 
 use discovery_core::{ErrorKind, Result, config::TlsConfig};
 use hickory_proto::rr::Name;
@@ -17,6 +17,8 @@ const KUBERNETES: &str = "kubernetes";
 /// Where a Consul agent answers DNS unless told otherwise.
 const CONSUL_SERVER: &str = "127.0.0.1:8600";
 const SYSTEM: &str = "/etc/resolv.conf";
+/// Who is asked where that names nobody (resolv.conf(5)).
+const LOCAL: &str = "127.0.0.1";
 
 /// How one service may be found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,11 +65,12 @@ impl Routes {
         let only_consul = config.servers.is_empty()
             && !zones.is_empty()
             && zones.iter().all(|zone| zone.kind == ZoneType::Consul);
-        let default = match &config.servers[..] {
-            [] if only_consul => consul()?,
-            [] => client(&system()?, config.transport, &config.tls)?,
-            servers => client(servers, config.transport, &config.tls)?,
+        // Who is asked, Consul aside.
+        let servers = || match &config.servers[..] {
+            [] => client(&system()?, config.transport, &config.tls),
+            servers => client(servers, config.transport, &config.tls),
         };
+        let default = if only_consul { consul()? } else { servers()? };
         let mut named: BTreeMap<&str, Arc<Client>> = BTreeMap::new();
         for (name, resolver) in &config.resolvers {
             named.insert(
@@ -85,6 +88,7 @@ impl Routes {
             ) {
                 (Some(client), _) => client.clone(),
                 (None, CONSUL) => consul()?,
+                (None, KUBERNETES) if only_consul => servers()?,
                 (None, KUBERNETES) => default.clone(),
                 (None, other) => {
                     let known: Vec<_> = named.keys().copied().chain([CONSUL, KUBERNETES]).collect();
@@ -149,20 +153,24 @@ impl Routes {
         self.zones.iter()
     }
 
-    /// Where a service may be, most likely first. A name with dots is a full name; nothing is ever put behind it (D-13).
+    /// Where a service may be, most likely first. A name with `ndots` dots is a full name; nothing is ever put behind it (D-13).
+    /// One with fewer is looked for in the search domains first, and one without any in the zones before those.
     pub(crate) fn places(&self, service: &str) -> Result<Vec<Place>> {
         let dots = service.matches('.').count();
         if service.ends_with('.') || dots >= self.ndots.max(1) {
             return Ok(vec![self.full(name::absolute(service)?)]);
         }
         let mut places = Vec::new();
-        for (zone, settings) in &self.zones {
+        for (zone, settings) in self.zones.iter().filter(|_| dots == 0) {
             let form = in_zone(service, zone, settings, self.port)?;
             places.push(self.place(form, Some((zone, settings))));
         }
         for domain in &self.search {
             let labels = service.split('.').map(str::as_bytes).chain(domain.iter());
             places.push(self.full(name::from_labels(labels)?));
+        }
+        if dots > 0 {
+            places.push(self.full(name::absolute(service)?));
         }
         if places.is_empty() {
             return Err(error(
@@ -255,28 +263,30 @@ fn parent(name: &Name) -> Name {
 
 /// The servers this system asks.
 fn system() -> Result<Vec<String>> {
-    let text = fs::read(SYSTEM).map_err(|source| none().with_source(source))?;
-    let servers = listed(&text)?;
-    if servers.is_empty() {
-        Err(none())
-    } else {
-        Ok(servers)
+    match fs::read(SYSTEM) {
+        Ok(text) => listed(&text),
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => listed(b""),
+        Err(source) => Err(unreadable().with_source(source)),
     }
 }
 
-fn none() -> discovery_core::Error {
-    invalid("servers", &format!("none is given, and {SYSTEM} names none"))
+fn unreadable() -> discovery_core::Error {
+    invalid("servers", &format!("none is given, and {SYSTEM} cannot be read"))
         .with_hint("give `ip:port` of a DNS server")
 }
 
 fn listed(text: &[u8]) -> Result<Vec<String>> {
-    let config = resolv_conf::Config::parse(text)
-        .map_err(|source| invalid("servers", &format!("{SYSTEM} cannot be read")).with_source(source))?;
-    Ok(config
+    let config = resolv_conf::Config::parse(text).map_err(|source| unreadable().with_source(source))?;
+    let servers: Vec<_> = config
         .nameservers
         .iter()
         .map(|server| std::net::IpAddr::from(server).to_string())
-        .collect())
+        .collect();
+    Ok(if servers.is_empty() {
+        vec![LOCAL.to_owned()]
+    } else {
+        servers
+    })
 }
 
 #[cfg(test)]

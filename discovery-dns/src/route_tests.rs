@@ -1,5 +1,3 @@
-use std::path::Path;
-
 use super::*;
 use crate::testing::n;
 
@@ -73,12 +71,37 @@ fn d_13_nothing_is_put_behind_a_full_name() {
     assert_eq!(only(&config, "web.").form, Form::Srv(n("web"), None));
     config.ndots = 2;
     assert_eq!(
-        routes(&config).places("web.example").unwrap_err().kind(),
-        ErrorKind::InvalidInput
+        only(&config, "a.web.example").form,
+        Form::Srv(n("a.web.example"), None)
     );
     let nowhere = routes(&DnsConfig::at("127.0.0.1:1")).places("web").unwrap_err();
     assert_eq!(nowhere.kind(), ErrorKind::InvalidInput);
     assert!(nowhere.hint().unwrap().contains("zones"));
+}
+
+#[test]
+fn names_of_fewer_dots_than_ndots_are_looked_for_in_search_domains_first() {
+    let mut config = DnsConfig::at("127.0.0.1:1").zone(Zone::new("svc.test", ZoneType::Srv));
+    config.search = vec!["one.test".to_owned(), "two.test".to_owned()];
+    let forms = |config: &DnsConfig, service: &str| {
+        let places = routes(config).places(service).unwrap();
+        places.into_iter().map(|place| place.form).collect::<Vec<_>>()
+    };
+    let srv = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| Form::Srv(n(name), None))
+            .collect::<Vec<_>>()
+    };
+    let short = srv(&["_web._tcp.svc.test", "web.one.test", "web.two.test"]);
+    assert_eq!(forms(&config, "web"), short);
+    assert_eq!(forms(&config, "web.eu"), srv(&["web.eu"]));
+    config.ndots = 2;
+    assert_eq!(forms(&config, "web"), short);
+    let dotted = srv(&["web.eu.one.test", "web.eu.two.test", "web.eu"]);
+    assert_eq!(forms(&config, "web.eu"), dotted);
+    assert_eq!(forms(&config, "web.eu."), srv(&["web.eu"]));
+    assert_eq!(forms(&config, "v2.web.eu"), srv(&["v2.web.eu"]));
 }
 
 #[test]
@@ -115,10 +138,32 @@ fn patterns_say_who_is_asked() {
     );
 }
 
+/// As the specification has it: no server is given, Consul's names go to its agent and Kubernetes' to whom this system asks.
 #[test]
 fn zones_of_consul_need_no_server() {
-    let config = DnsConfig::default().zone(Zone::new("company.local", ZoneType::Consul));
-    assert_eq!(routes(&config).default.display(), "127.0.0.1:8600");
+    let mut config = DnsConfig::default().zone(Zone::new("company.local", ZoneType::Consul));
+    config.resolution = [
+        ("*.service.consul", "consul"),
+        ("*.default.svc.cluster.local", "kubernetes"),
+    ]
+    .map(|(pattern, resolver)| crate::config::Resolution::new(pattern, resolver))
+    .to_vec();
+    let routes = routes(&config);
+    for name in [
+        "api.service.consul",
+        "api.service.company.local",
+        "elsewhere.test",
+    ] {
+        assert_eq!(routes.client(&n(name)).display(), "127.0.0.1:8600", "{name}");
+    }
+    let ours = Client::new(
+        &system().unwrap(),
+        Transport::Auto,
+        &TlsConfig::default(),
+        config.timeout,
+    );
+    let kubernetes = routes.client(&n("api.default.svc.cluster.local")).display();
+    assert_eq!(kubernetes, ours.unwrap().display());
 }
 
 #[test]
@@ -127,7 +172,11 @@ fn the_systems_list_is_read_as_it_is() {
         listed(b"# here\nnameserver 192.0.2.53\nsearch a.test\nnameserver fe80::1%eth0\noptions ndots:5\n")
             .unwrap();
     assert_eq!(servers, ["192.0.2.53", "fe80::1"]);
-    assert!(Path::new(SYSTEM).is_absolute());
+    assert_eq!(
+        listed(b"search a.test\n").unwrap(),
+        [LOCAL],
+        "as resolv.conf(5) has it"
+    );
     assert_eq!(
         listed(b"nameserver \xff").unwrap_err().kind(),
         ErrorKind::ConfigInvalid

@@ -130,10 +130,13 @@ pub(crate) async fn server(records: Records) -> DnsProxy {
     server
 }
 
-/// Settings that ask `server` over UDP, impatiently.
+/// How long a server has: short enough to wait for silence, long enough for an answer on a busy machine.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Settings that ask `server` over UDP.
 pub(crate) fn config(server: &DnsProxy) -> DnsConfig {
     let mut config = DnsConfig::at(server.addr().to_string()).transport(Transport::Udp);
-    config.timeout = Duration::from_millis(400);
+    config.timeout = TIMEOUT;
     config
 }
 

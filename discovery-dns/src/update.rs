@@ -5,7 +5,10 @@
 //! and SRV records at `_<service>._<protocol>.<zone>`, and the service types of the zone. One message does all of it, or
 //! nothing.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use discovery_core::{
     Error, ErrorKind, HealthReport, InstanceKey, Lease, LeaseGroup, MetaChange, Registration, Result, Retry,
@@ -138,7 +141,8 @@ impl Writer {
             .reader
             .labelled(&registration.service, &names.instance, &names.place)
             .await?;
-        if !shown.instances.iter().any(|one| one.port == registration.port) {
+        let place = SocketAddr::new(address, registration.port).to_string();
+        if !shown.instances.iter().any(|one| one.address() == place) {
             return Err(error(
                 ErrorKind::Unavailable,
                 "the server took the update and does not show it",
@@ -168,6 +172,13 @@ impl Writer {
             update.remove(&names.kind, RData::SRV(current.srv));
         }
         self.send(update).await?;
+        if self.current(&names).await?.is_some() {
+            return Err(error(
+                ErrorKind::Unavailable,
+                "the server took the update and still shows what it removes",
+            )
+            .with_context("name", name::shown(&names.instance)));
+        }
         // The type goes with its last instance. That it stays listed does no harm.
         let mut update = Change::of(&self.zone);
         update.unless_there(&names.kind, RecordType::PTR);

@@ -46,7 +46,7 @@ async fn d_26_d_27_one_message_with_one_ttl_is_sent_again_when_it_is_lost() {
     let mut config = testing::config(&server)
         .zone(Zone::new("svc.test", ZoneType::DnsSd))
         .update(Update::default());
-    config.timeout = std::time::Duration::from_millis(300);
+    config.timeout = std::time::Duration::from_secs(1);
     let backend = crate::backend(config).unwrap();
     let registration = Registration::builder("api", "192.0.2.1", 80).build().unwrap();
     backend.registry.register(&registration).await.unwrap();

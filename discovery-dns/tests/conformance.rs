@@ -157,6 +157,8 @@ impl Zoned {
             .transport(transport)
             .zone(Zone::new("svc.test", ZoneType::DnsSd))
             .update(update);
+        // A busy machine takes its time.
+        config.timeout = Duration::from_secs(5);
         config.caching.min_ttl = Duration::from_secs(1);
         config.caching.ttl = Duration::from_secs(1);
         config.caching.negative_ttl = Duration::from_secs(1);

@@ -20,7 +20,7 @@ use rustix::process::{Pid, test_kill_process};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(90);
 
 type Case = (&'static str, fn(Age, PathBuf) -> Result<(), Failed>);
 

@@ -19,7 +19,7 @@ use discovery_testkit::{
 use libtest_mimic::Failed;
 use tokio::{process::Command, time::timeout};
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(90);
 
 type Case = (&'static str, fn(Age, PathBuf) -> Result<(), Failed>);
 

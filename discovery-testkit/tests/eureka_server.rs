@@ -19,7 +19,7 @@ use discovery_testkit::{
 use libtest_mimic::Failed;
 use serde_json::{Value, json};
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(90);
 
 type Case = (&'static str, fn(PathBuf) -> Result<(), Failed>);
 
@@ -104,7 +104,7 @@ async fn serves_evicts_and_forgets(jar: PathBuf) {
 
 async fn its_read_only_cache_is_late(jar: PathBuf) {
     let eureka = Eureka::dev(jar)
-        .read_only_cache(Duration::from_secs(5))
+        .read_only_cache(Duration::from_secs(10))
         .build()
         .unwrap();
     eureka.start().await.unwrap();

@@ -21,7 +21,7 @@ use hyper::Method;
 use libtest_mimic::Failed;
 use serde_json::{Value, json};
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(90);
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
 
 type Case = (&'static str, fn(KubeBuilder) -> Result<(), Failed>);

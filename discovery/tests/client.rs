@@ -447,7 +447,7 @@ async fn a_start_while_the_registry_is_down_uses_the_snapshot_on_disk() {
     assert_eq!(api.acquire().unwrap().port, 8001);
     chaos.heal();
     view(&api, 1, Source::Live).await;
-    after.shutdown(SECOND).await.unwrap();
+    after.shutdown(PATIENCE).await.unwrap();
 }
 
 // === calls ===
@@ -535,7 +535,7 @@ async fn a_check_follows_what_listens_and_never_ends_draining() {
     shown(Status::Passing, true).await;
     drop(listener);
     shown(Status::Critical, true).await;
-    client.shutdown(SECOND).await.unwrap();
+    client.shutdown(PATIENCE).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -40,6 +40,17 @@ fn main() {
             }
             Ok(())
         }),
+        Trial::test("what_is_built_to_read_only_says_how_to_register", || {
+            // Nothing is asked there.
+            let uri = "dns://127.0.0.1:1/svc.test";
+            let output = run("quickstart", "discovery/dns", &[("DISCOVERY_URI", uri)])?;
+            let told = told(&output);
+            let wanted = ["unsupported", "built without feature `update`", "`dns-update`"];
+            if output.status.success() || !wanted.iter().all(|text| told.contains(text)) {
+                return Err(told.into());
+            }
+            Ok(())
+        }),
         quickstart,
     ];
     let mut arguments = Arguments::from_args();

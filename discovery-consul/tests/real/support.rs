@@ -19,7 +19,7 @@ use discovery_testkit::{
 use tokio::time::timeout;
 
 /// Never an assertion about speed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The TTL of [`web`] where heartbeats matter; they come every second.
 pub(crate) const TTL: Duration = Duration::from_secs(3);
 /// A TTL that no case outlives.
@@ -87,7 +87,7 @@ pub(crate) async fn token(consul: &Consul, name: &str, rules: &str) -> AclToken 
 /// A client that does not wait long; its watches end with their last user.
 pub(crate) fn client(config: ConsulConfig) -> Client {
     Client::builder(backend(config).unwrap())
-        .timeout(Duration::from_secs(5))
+        .timeout(Duration::from_secs(10))
         .linger(Duration::from_millis(100))
         .build()
         .unwrap()

@@ -68,11 +68,13 @@ async fn c_8_a_failure_costs_a_pause_and_a_success_none() {
             .map(|pair| pair[1] - pair[0])
             .collect();
         gaps.sort_unstable();
-        let median = gaps[gaps.len() / 2];
-        assert!(median < ANSWER + Duration::from_millis(100), "{status}: {gaps:?}");
+        // The calmest of them: on a busy machine others take longer.
+        let calm = gaps[gaps.len() / 4];
+        assert!(calm < ANSWER + Duration::from_millis(100), "{status}: {gaps:?}");
         sleep(Duration::from_secs(3)).await;
-        let failed = asked(&server).len() - SUCCESSES;
-        assert!((2..=12).contains(&failed), "{status}: {failed} in 3 s");
+        let failed = || asked(&server).len() - SUCCESSES;
+        assert!(failed() <= 12, "{status}: {} in 3 s", failed());
+        eventually("another try", PATIENCE, || async { failed() >= 2 }).await;
         assert_eq!(service.instances().await.unwrap().instances.len(), 1);
     }))
     .await;

@@ -21,7 +21,7 @@ fn target() -> Instance {
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(20), future).await.expect("in time")
+    timeout(Duration::from_secs(60), future).await.expect("in time")
 }
 
 /// A loopback port nobody listens on.

@@ -150,19 +150,20 @@ impl Prepared {
         Picked::admitted(instance, load, self.max_in_flight)
     }
 
-    /// The first endpoint from `start` on that takes part, is wanted, and may have one call more.
+    /// The first endpoint from `start` on that takes part, is wanted, and may have one call more; of the lowest priority number
+    /// where they differ.
     pub(super) fn first(&self, start: usize, wanted: impl Fn(&Instance) -> bool) -> Option<Picked> {
         let n = self.endpoints.len();
-        (0..n)
+        let mut places: Vec<(u16, usize)> = (0..n)
             .map(|step| (start % n + step) % n)
             .filter(|index| matches!(self.verdict(*index), Verdict::Used | Verdict::UsedInPanic))
-            .filter(|index| {
-                self.endpoints
-                    .instances
-                    .get(*index)
-                    .is_some_and(|instance| wanted(instance))
+            .filter_map(|index| {
+                let instance = self.endpoints.instances.get(index)?;
+                wanted(instance).then_some((instance.priority, index))
             })
-            .find_map(|index| self.admit(index))
+            .collect();
+        places.sort_by_key(|(priority, _)| *priority);
+        places.into_iter().find_map(|(_, index)| self.admit(index))
     }
 
     /// Why all that take part are refused.

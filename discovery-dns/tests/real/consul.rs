@@ -40,7 +40,8 @@ async fn with(binary: PathBuf, ports: std::ops::RangeInclusive<u16>) -> Consul {
 /// Over UDP, Consul leaves out what does not fit, and does not say so.
 pub(crate) async fn d_1_120_instances(binary: PathBuf) {
     let consul = with(binary, 1..=120).await;
-    let config = DnsConfig::at(consul.dns().to_string());
+    let mut config = DnsConfig::at(consul.dns().to_string());
+    config.timeout = Duration::from_secs(5);
     let whole = backend(config.clone()).unwrap();
     let wanted: Vec<_> = (1..=120).collect();
     try_eventually("120 instances", PATIENCE, || async {
@@ -74,10 +75,11 @@ pub(crate) async fn d_14_a_ttl_of_zero_is_no_hot_loop(binary: PathBuf) {
     })
     .await;
     let asked = || proxy.asked().iter().filter(|(_, kind, _)| *kind == 33).count();
-    let before = asked();
-    sleep_until(Instant::now() + Duration::from_secs(5)).await;
-    let rate = asked() - before;
-    assert!((2..=5).contains(&rate), "{rate} questions in 5 s");
+    let (before, started) = (asked(), Instant::now());
+    sleep_until(started + Duration::from_secs(5)).await;
+    let (rate, took) = (asked() - before, started.elapsed());
+    assert!(rate as u64 <= took.as_secs() + 1, "{rate} questions in {took:?}");
+    eventually("two more", PATIENCE, || async { asked() >= before + 2 }).await;
     client.shutdown(Duration::from_secs(5)).await.unwrap();
     consul.stop().await.unwrap();
 }

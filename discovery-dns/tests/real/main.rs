@@ -1,6 +1,7 @@
 //! The backend on real servers: the DNS ports of Consul, the oldest and the newest supported, BIND and Knot, with a server
-//! that lies between where a case wants one. `DISCOVERY_CONSUL_OLD`, `DISCOVERY_CONSUL_NEW`, `DISCOVERY_BIND` and
-//! `DISCOVERY_KNOT` name the programs; `DISCOVERY_TEST_TIER=slow` makes an outage two minutes long.
+//! that lies between where a case wants one; and the DNS face before the servers of every other backend. Variables such as
+//! `DISCOVERY_BIND` name the programs, as `scripts/servers` has them; `DISCOVERY_TEST_TIER=slow` makes an outage two minutes
+//! long.
 
 #![expect(
     clippy::unwrap_used,
@@ -14,19 +15,23 @@ use std::{
     time::Duration,
 };
 
-use discovery_testkit::server::{consul::Age, dns::Software};
+use discovery_testkit::server::{consul::Age, dns::Software, etcd, eureka, kube};
 use futures::future::LocalBoxFuture;
 use libtest_mimic::{Arguments, Trial};
 use tokio::time::timeout;
 
 mod consul;
 mod face;
+mod registries;
+#[path = "../../../discovery-k8s/tests/servers/mod.rs"]
+mod servers;
 mod support;
+mod tls;
 mod updates;
 mod views;
 
 /// How long one case may take.
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_secs(400);
 /// Cases mostly wait, each for a server of its own.
 const AT_ONCE: usize = 6;
 
@@ -68,6 +73,31 @@ const ZONES: &[&[Case<support::Setup>]] = &[
     cases!(face: any_registry_is_served),
 ];
 
+/// This Knot speaks no TLS.
+const BIND: &[Case<support::Setup>] = cases!(tls: look_up_and_registration_over_tls);
+
+const REGISTRIES: &[Case<PathBuf>] = cases!(registries:
+    consul_is_served,
+    etcd_is_served,
+    eureka_is_served,
+    kubernetes_is_served,
+);
+
+/// The program of each of [`REGISTRIES`], where it is named, and the variable that does.
+fn programs() -> [(Option<PathBuf>, &'static str); 4] {
+    let (new, etcd) = (Age::New, etcd::Age::New);
+    [
+        (new.binary(), new.variable()),
+        (etcd.binary(), etcd.variable()),
+        (eureka::SERVER.binary(), eureka::SERVER.variable()),
+        // It keeps its data in an etcd.
+        (
+            kube::APISERVER.binary().and_then(|_| etcd.binary()),
+            kube::APISERVER.variable(),
+        ),
+    ]
+}
+
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_ONCE);
@@ -85,7 +115,11 @@ fn main() -> ExitCode {
         }
     }
     for software in Software::ALL {
-        for (name, run) in ZONES.iter().copied().flatten() {
+        let own = match software {
+            Software::Bind => BIND,
+            Software::Knot => &[],
+        };
+        for (name, run) in ZONES.iter().copied().flatten().chain(own) {
             let work = software
                 .binary()
                 .map(|binary| move || run(support::Setup { software, binary }));
@@ -97,6 +131,12 @@ fn main() -> ExitCode {
             ));
         }
     }
+    for ((name, run), (binary, variable)) in REGISTRIES.iter().zip(programs()) {
+        let work = binary.map(|binary| move || run(binary));
+        trials.push(trial(&runtime, name, variable, work));
+    }
+    let file = || -> LocalBoxFuture<'static, ()> { Box::pin(registries::a_file_is_served()) };
+    trials.push(trial(&runtime, "registries::a_file_is_served", "", Some(file)));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

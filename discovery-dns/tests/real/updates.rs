@@ -135,7 +135,7 @@ pub(crate) async fn d_27_a_lost_answer_is_asked_for_again(setup: Setup) {
         }
     });
     let mut impatient = writing(proxy.addr(), server.key().unwrap());
-    impatient.timeout = std::time::Duration::from_millis(500);
+    impatient.timeout = std::time::Duration::from_secs(2);
     let backend = backend(impatient).unwrap();
     backend.registry.register(&web(80)).await.unwrap();
     assert_eq!(updates.load(Ordering::Relaxed), 2);

@@ -94,7 +94,7 @@ pub(crate) async fn d_16_servfail_empties_no_view(setup: Setup) {
     let tries = proxy.count() - before;
     assert!(tries < 40, "{tries} tries in {outage:?}: no backoff");
     proxy.heal().await.unwrap();
-    let patience = Duration::from_secs(40);
+    let patience = Duration::from_secs(90);
     discovery_testkit::eventually("a live view", patience, || async {
         service
             .instances()
@@ -133,12 +133,9 @@ pub(crate) async fn d_7_one_of_two_resolvers_is_dead(setup: Setup) {
             [8080, 8080, 8081],
             "{how}"
         );
-        let started = Instant::now();
+        let before = dead.count();
         assert_eq!(ports(&backend, "_web._tcp.svc.test").await, [8080, 8080, 8081]);
-        assert!(
-            started.elapsed() < Duration::from_secs(1),
-            "the dead one was asked first again"
-        );
+        assert_eq!(dead.count(), before, "the dead one was asked first again");
     }
     server.stop().await.unwrap();
 }

@@ -9,7 +9,10 @@ use rusqlite::Connection;
 use rustix::process::{Signal, kill_process};
 use tokio::time::{Instant, timeout};
 
-use crate::support::{Actor, PATIENCE, micros, open, ports, registration, shows};
+use crate::{
+    child::DETACHED,
+    support::{Actor, PATIENCE, micros, open, ports, registration, shows},
+};
 
 /// A quarter of the changes at least: what a busy machine adds is not this library's.
 pub(crate) async fn a_change_is_seen_within_100_ms() -> Result<()> {
@@ -140,8 +143,10 @@ pub(crate) async fn of_two_that_fight_over_an_id_one_is_shown() -> Result<()> {
     }
     let query = Query::service("api")?;
     let mut seen = std::collections::BTreeSet::new();
-    let until = Instant::now() + Duration::from_millis(1500);
-    while Instant::now() < until {
+    let started = Instant::now();
+    // A busy machine may give one of them no turn for a while; they fight as long as somebody looks.
+    while started.elapsed() < Duration::from_millis(1500) || (seen.len() < 2 && started.elapsed() < PATIENCE)
+    {
         let snapshot = backend.registry.instances(&query).await?;
         let found: Vec<_> = snapshot.instances.iter().collect();
         assert!(found.len() <= 1, "{found:?}");
@@ -156,6 +161,7 @@ pub(crate) async fn of_two_that_fight_over_an_id_one_is_shown() -> Result<()> {
     }
     assert_eq!(seen.len(), 2, "both had their turns: {seen:?}");
     for fighter in &mut fighters {
+        fighter.tell("enough").await;
         assert_eq!(fighter.line().await, "fought");
     }
     // The end of the one that lost changes nothing; that of the one that won ends it.
@@ -215,7 +221,7 @@ pub(crate) async fn what_is_detached_outlives_its_process() -> Result<()> {
     assert_eq!(shown, [(1, Status::Passing), (2, Status::Warning)]);
     shows(&backend, "api", &[1]).await;
     assert!(
-        started.elapsed() > Duration::from_millis(7900),
+        started.elapsed() > DETACHED * 9 / 10,
         "after {:?}",
         started.elapsed()
     );

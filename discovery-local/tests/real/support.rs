@@ -7,24 +7,25 @@ use discovery_local::{LocalConfig, backend};
 use libtest_mimic::Failed;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
     time::timeout,
 };
 
 use crate::child::ROLE;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Never an assertion about speed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs a test on a runtime of its own, for a minute at most.
+/// Runs a test on a runtime of its own, for five minutes at most.
 pub(crate) fn run(test: impl Future<Output = Result<()>>) -> std::result::Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
     runtime
-        .block_on(async { timeout(2 * PATIENCE, test).await })
-        .map_err(|_| Failed::from("it took longer than a minute"))?
+        .block_on(async { timeout(5 * PATIENCE, test).await })
+        .map_err(|_| Failed::from("it took longer than five minutes"))?
         .map_err(|error| Failed::from(format!("{error:#}")))
 }
 
@@ -92,6 +93,16 @@ impl Actor {
             .expect("a line in time")
             .expect("a readable line")
             .expect("a line before its end")
+    }
+
+    /// Gives it a line to read.
+    pub(crate) async fn tell(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().expect("its input");
+        let line = format!("{line}\n");
+        stdin
+            .write_all(line.as_bytes())
+            .await
+            .expect("somebody who reads");
     }
 
     /// `kill -9`.

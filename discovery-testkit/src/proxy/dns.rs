@@ -26,7 +26,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UdpSocket},
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +34,9 @@ use super::{ACCEPT_PAUSE, SHUTDOWN_DEADLINE, cannot_listen, door::Door};
 use crate::sync::lock;
 
 /// How long the real server may take.
-const UPSTREAM: Duration = Duration::from_secs(5);
+const UPSTREAM: Duration = Duration::from_secs(20);
+/// How long a port may be in the hands of somebody else when it is wanted back.
+const REOPENED: Duration = Duration::from_secs(20);
 /// How many questions are remembered.
 const LOG: usize = 100_000;
 /// The head of a message, in bytes.
@@ -267,7 +269,17 @@ impl DnsProxy {
         self.rule(|_| Act::Pass);
         self.shared.door.open().map_err(cannot_listen)?;
         if lock(&self.udp).is_none() {
-            let socket = UdpSocket::bind(self.addr()).await.map_err(cannot_listen)?;
+            let over = Instant::now() + REOPENED;
+            let socket = loop {
+                match UdpSocket::bind(self.addr()).await {
+                    Ok(socket) => break socket,
+                    // Whoever asks something got that port for the moment.
+                    Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < over => {
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                    Err(error) => return Err(cannot_listen(error)),
+                }
+            };
             self.open(socket);
         }
         Ok(())
@@ -276,7 +288,7 @@ impl DnsProxy {
     /// Stops listening and waits for every task.
     ///
     /// # Errors
-    /// [`Timeout`](discovery_core::ErrorKind::Timeout) when a task does not end within 5 s.
+    /// [`Timeout`](discovery_core::ErrorKind::Timeout) when a task does not end within 30 s.
     pub async fn shutdown(&self) -> Result<()> {
         self.shared.door.shut();
         self.tasks.join(SHUTDOWN_DEADLINE).await

@@ -31,7 +31,7 @@ use self::{
 };
 use crate::sync::lock;
 
-const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(30);
 /// The pause after a failed `accept`, such as one for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
@@ -196,7 +196,7 @@ impl Proxy {
     /// Resets all connections, stops listening and waits for every task.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] when a task does not end within 5 s.
+    /// [`ErrorKind::Timeout`] when a task does not end within 30 s.
     ///
     /// # Cancel safety
     /// Cancel-safe: calling it again goes on waiting.

@@ -11,7 +11,7 @@ use tokio::{
 use super::*;
 use crate::eventually;
 
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(60);
 /// How long is watched that nothing comes.
 const QUIET: Duration = Duration::from_millis(100);
 

@@ -76,7 +76,7 @@ pub trait Recipe: std::fmt::Debug + Send + Sync + 'static {
 
     /// How long it may take to become ready.
     fn ready_within(&self) -> Duration {
-        Duration::from_secs(30)
+        Duration::from_secs(90)
     }
 
     /// Program, arguments and environment. It runs in the foreground, in [`Place::dir`], and listens on

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Read, Seek, SeekFrom},
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
 };
 
@@ -30,11 +30,17 @@ impl Place {
         let dir = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir()?;
         let mut reserved = Vec::with_capacity(ports);
         let mut endpoints = Vec::with_capacity(ports);
-        for _ in 0..ports {
+        while endpoints.len() < ports {
             let socket = TcpSocket::new_v4()?;
             socket.set_reuseaddr(true)?;
             socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
-            endpoints.push(socket.local_addr()?);
+            let endpoint = socket.local_addr()?;
+            // Some servers want it over UDP as well, where it may be taken.
+            match UdpSocket::bind(endpoint) {
+                Ok(_) => endpoints.push(endpoint),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                Err(error) => return Err(error),
+            }
             reserved.push(socket);
         }
         if !cfg!(target_os = "linux") {

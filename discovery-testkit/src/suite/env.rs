@@ -67,7 +67,7 @@ impl Env {
     /// A client over the way that faults break, configured further.
     pub async fn client_with(&self, change: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Result<Client> {
         let builder = Client::builder(self.subject.connect().await?)
-            .timeout(Duration::from_secs(2))
+            .timeout(Duration::from_secs(10))
             .linger(Duration::from_millis(100));
         change(builder).build()
     }

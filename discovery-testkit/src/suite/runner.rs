@@ -17,7 +17,7 @@ use super::{
 use crate::{capture::Capture, try_eventually};
 
 /// How long a registry may take to end the watches of clients that are gone.
-const LEAK_DEADLINE: Duration = Duration::from_secs(5);
+const LEAK_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What is asked of a provider before the cases: a subject to read the claims of its backend from.
 const PROBE: Case = Case::new("provider", "starts", |_| Box::pin(async { Ok(()) }));

@@ -154,7 +154,7 @@ impl HttpProxy {
     /// Closes all connections, stops listening and waits for every task.
     ///
     /// # Errors
-    /// [`Timeout`](discovery_core::ErrorKind::Timeout) when a task does not end within 5 s.
+    /// [`Timeout`](discovery_core::ErrorKind::Timeout) when a task does not end within 30 s.
     ///
     /// # Cancel safety
     /// Cancel-safe: calling it again goes on waiting.

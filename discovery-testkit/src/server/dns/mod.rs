@@ -24,14 +24,14 @@
 mod settings;
 mod wire;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, net::SocketAddr, path::PathBuf};
 
 use async_trait::async_trait;
 use discovery_core::{Error, ErrorKind, Result, config::Secret};
 use tokio::process::Command;
 
 pub use self::wire::Answer;
-use super::{ChildServer, Place, Program, Recipe, Server, child_server, program};
+use super::{ChildServer, Identity, Place, Program, Recipe, Server, child_server, program};
 
 /// The configuration file, in its place.
 const CONFIG: &str = "server.conf";
@@ -102,6 +102,7 @@ struct Daemon {
     software: Software,
     binary: PathBuf,
     zones: Vec<Zone>,
+    tls: Option<Identity>,
 }
 
 #[async_trait]
@@ -110,8 +111,9 @@ impl Recipe for Daemon {
         self.software.name()
     }
 
-    fn ready_within(&self) -> Duration {
-        Duration::from_secs(10)
+    /// One for UDP and TCP, one for TLS.
+    fn ports(&self) -> usize {
+        1 + usize::from(self.tls.is_some())
     }
 
     fn command(&self, _: &Place) -> Command {
@@ -160,6 +162,7 @@ pub struct DnsBuilder {
     binary: PathBuf,
     zones: Vec<Zone>,
     updates: bool,
+    tls: Option<Identity>,
 }
 
 impl DnsBuilder {
@@ -178,14 +181,26 @@ impl DnsBuilder {
         self
     }
 
+    /// Serves over TLS as well (RFC 7858), at a port of its own, under this certificate. BIND only.
+    #[must_use]
+    pub fn tls(mut self, identity: Identity) -> Self {
+        self.tls = Some(identity);
+        self
+    }
+
     /// The server, not started.
     ///
     /// # Errors
-    /// [`ErrorKind::ConfigInvalid`] without a zone, [`ErrorKind::Unexpected`] when its files cannot be written.
+    /// [`ErrorKind::ConfigInvalid`] without a zone, or of a Knot with TLS, which it does not speak before 3.4;
+    /// [`ErrorKind::Unexpected`] when its files cannot be written.
     pub fn build(self) -> Result<Dns> {
         if self.zones.is_empty() {
             return Err(Error::new(ErrorKind::ConfigInvalid, "a DNS server needs a zone")
                 .with_hint("give it one with `zone`"));
+        }
+        if self.tls.is_some() && self.software == Software::Knot {
+            return Err(Error::new(ErrorKind::ConfigInvalid, "this Knot speaks no TLS")
+                .with_hint("take `Software::Bind`"));
         }
         let key = self.updates.then(|| TsigKey {
             name: "update".to_owned(),
@@ -196,6 +211,7 @@ impl DnsBuilder {
             software: self.software,
             binary: self.binary,
             zones: self.zones,
+            tls: self.tls,
         })?;
         let dns = Dns { server, key };
         dns.write_config()
@@ -226,6 +242,7 @@ impl Dns {
             binary: binary.into(),
             zones: Vec::new(),
             updates: false,
+            tls: None,
         }
     }
 
@@ -234,7 +251,12 @@ impl Dns {
         self.key.as_ref()
     }
 
-    /// Asks it over UDP, at most 2 s; `kind` is the number of a record type, 33 for SRV.
+    /// Where it serves over TLS, where that was asked for.
+    pub fn tls(&self) -> Option<SocketAddr> {
+        self.server.place().endpoints().get(1).copied()
+    }
+
+    /// Asks it over UDP, at most 10 s; `kind` is the number of a record type, 33 for SRV.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`] without an answer.
@@ -255,8 +277,9 @@ impl Dns {
     fn write_config(&self) -> std::io::Result<()> {
         let Daemon { software, zones, .. } = self.server.recipe();
         let port = self.server.endpoint().port();
+        let secure = self.server.recipe().tls.as_ref();
         let text = match software {
-            Software::Bind => settings::bind(port, zones, self.key.as_ref()),
+            Software::Bind => settings::bind(port, zones, self.key.as_ref(), self.tls().zip(secure)),
             Software::Knot => settings::knot(port, zones, self.key.as_ref()),
         };
         fs::write(self.server.place().dir().join(CONFIG), text)
@@ -282,6 +305,16 @@ mod tests {
     fn a_server_without_a_zone_is_refused() {
         let error = Dns::of(Software::Bind, "named").build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConfigInvalid);
+    }
+
+    #[test]
+    fn tls_of_a_server_that_does_not_speak_it_is_refused() {
+        let identity = Identity {
+            cert: "cert.pem".into(),
+            key: "key.pem".into(),
+        };
+        let knot = Dns::of(Software::Knot, "knotd").zone("test", "").tls(identity);
+        assert_eq!(knot.build().unwrap_err().kind(), ErrorKind::ConfigInvalid);
     }
 
     #[tokio::test]

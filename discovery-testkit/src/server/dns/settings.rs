@@ -1,17 +1,29 @@
 //! The configuration of each server, relative to its place.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::SocketAddr};
 
-use super::{DATA, TsigKey, Zone};
+use super::{DATA, Identity, TsigKey, Zone};
 
 /// Additional records are given (`minimal-responses no`), sets may be large (`max-records-per-type`), and nobody outside is told
 /// or asked anything.
-pub(super) fn bind(port: u16, zones: &[Zone], key: Option<&TsigKey>) -> String {
-    let mut text = format!(
+pub(super) fn bind(
+    port: u16,
+    zones: &[Zone],
+    key: Option<&TsigKey>,
+    tls: Option<(SocketAddr, &Identity)>,
+) -> String {
+    let (mut text, mut secure) = (String::new(), String::new());
+    if let Some((at, Identity { cert, key })) = tls {
+        let (cert, key) = (cert.display(), key.display());
+        let _ = writeln!(text, r#"tls own {{ cert-file "{cert}"; key-file "{key}"; }};"#);
+        secure = format!("    listen-on port {} tls own {{ 127.0.0.1; }};\n", at.port());
+    }
+    let _ = write!(
+        text,
         r#"options {{
     directory "{DATA}";
     listen-on port {port} {{ 127.0.0.1; }};
-    listen-on-v6 {{ none; }};
+{secure}    listen-on-v6 {{ none; }};
     recursion no;
     notify no;
     empty-zones-enable no;

@@ -6,7 +6,7 @@ use discovery_core::{Error, ErrorKind, Result};
 use tokio::{net::UdpSocket, time::timeout};
 
 /// How long an answer may take.
-const DEADLINE: Duration = Duration::from_secs(2);
+const DEADLINE: Duration = Duration::from_secs(10);
 const IN: u16 = 1;
 
 /// The head of an answer.

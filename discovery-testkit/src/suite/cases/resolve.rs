@@ -85,7 +85,7 @@ async fn filters_by_health_and_tag(env: Env) -> Result<()> {
 async fn a_thousand_instances(env: Env) -> Result<()> {
     let api = env.name("api");
     let all: Vec<u16> = (1..=1000).collect();
-    for some in all.chunks(50) {
+    for some in all.chunks(20) {
         try_join_all(some.iter().map(|port| env.register(&api, *port))).await?;
     }
     let query = Query::service(&api)?;
