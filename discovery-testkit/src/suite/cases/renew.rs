@@ -39,7 +39,7 @@ async fn renew(env: &Env, lease: &Lease, health: HealthReport) -> Result<()> {
 }
 
 async fn gone(env: &Env, query: &Query) -> Result<()> {
-    let deadline = env.subject.gone_within(env.ttl()) + Duration::from_secs(2);
+    let deadline = env.subject.gone_within(env.ttl()) + Duration::from_secs(20);
     crate::try_eventually("its end", deadline, || async {
         let left = found(&env.backend, query)
             .await
