@@ -23,7 +23,7 @@ use crate::{
     error,
     pool::Pools,
     servers::Servers,
-    xml,
+    wire, xml,
 };
 
 /// How long a request may take, all its tries together.
@@ -83,6 +83,15 @@ impl Call {
         call
     }
 
+    /// Reads lists, with those of these remote regions.
+    pub(crate) fn lists(path: &str, regions: &[String]) -> Self {
+        let call = Self::fetch(path);
+        if regions.is_empty() {
+            return call;
+        }
+        call.query("regions", regions.join(","))
+    }
+
     pub(crate) fn at(mut self, server: usize) -> Self {
         self.only = Some(server);
         self
@@ -93,10 +102,8 @@ impl Call {
         self
     }
 
-    pub(crate) fn instance(mut self, body: Map<String, Value>) -> Self {
-        let mut root = Map::new();
-        root.insert("instance".to_owned(), Value::Object(body));
-        self.body = Some(Value::Object(root).to_string().into_bytes());
+    pub(crate) fn instance(mut self, body: &Map<String, Value>) -> Self {
+        self.body = Some(wire::registration(body).into_bytes());
         self
     }
 

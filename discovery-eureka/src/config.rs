@@ -165,11 +165,14 @@ pub struct ServiceRegistration {
     /// Whether shutting a client down withdraws what it registered. It does so only where this and
     /// `high_availability.service_registration.deregister_on_shutdown` both say so. True.
     pub deregister_on_exit: bool,
-    /// How long a registration without a TTL of its own outlives its last heartbeat; heartbeats come every third of it. A
-    /// server takes twice as long to evict one that was renewed. 90 s.
+    /// How long a registration without a TTL of its own outlives its last heartbeat. A server takes twice as long to evict
+    /// one that was renewed. 90 s.
     #[serde(with = "duration::positive")]
     #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub ttl: Duration,
+    /// How often heartbeats come; a third of the TTL, 30 s, where not set, and never more seldom than that.
+    #[serde(with = "duration::option")]
+    pub heartbeat_interval: Option<Duration>,
     /// Whether the port of a registration speaks TLS: it becomes the secure port, and the other is switched off.
     pub secure: bool,
     /// The VIP address of every registration; the service's name where not set.
@@ -193,6 +196,7 @@ impl Default for ServiceRegistration {
         Self {
             deregister_on_exit: true,
             ttl: Duration::from_secs(90),
+            heartbeat_interval: None,
             secure: false,
             vip: None,
             secure_vip: None,
@@ -245,7 +249,7 @@ pub struct Discovery {
     pub cache_ttl: Option<Duration>,
     /// What the name in a query means.
     pub look_up: LookUp,
-    /// Remote regions to look in as well.
+    /// Remote regions to look in as well. A look-up then reads everything: servers know of them in that list only.
     pub regions: Vec<String>,
     /// Show instances by IP address rather than host name.
     pub prefer_ip: bool,
@@ -298,6 +302,12 @@ impl EurekaConfig {
         config
     }
 
+    /// The time between two heartbeats of a registration with this TTL.
+    pub(crate) fn heartbeat(&self, ttl: Duration) -> Duration {
+        let asked = self.service_registration.heartbeat_interval;
+        asked.map_or(ttl / 3, |asked| asked.min(ttl / 3))
+    }
+
     /// The same settings with this user and password, instead of any other source of them.
     #[must_use]
     pub fn basic_auth(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
@@ -316,6 +326,16 @@ impl EurekaConfig {
         let second = Duration::from_secs(1);
         if self.service_registration.ttl < second {
             return Err(invalid("service_registration.ttl", "too short").with_hint("give 1 s or more"));
+        }
+        if let Some(interval) = self.service_registration.heartbeat_interval {
+            let field = "service_registration.heartbeat_interval";
+            if interval < second {
+                return Err(invalid(field, "too short").with_hint("give 1 s or more"));
+            }
+            if interval > self.service_registration.ttl / 3 {
+                return Err(invalid(field, "longer than a third of `ttl`")
+                    .with_hint("make `ttl` longer: one heartbeat may be lost, and another"));
+            }
         }
         if self.discovery.refresh_interval < second / 10 {
             return Err(invalid("discovery.refresh_interval", "too short").with_hint("give 100 ms or more"));

@@ -57,6 +57,12 @@ fn mistakes_are_named() {
         "authentication",
     );
     bad(|c| c.service_registration.ttl = Duration::from_millis(10), "ttl");
+    for interval in [Duration::from_millis(10), Duration::from_secs(31)] {
+        let mut config = EurekaConfig::at(["a:8761"]);
+        config.service_registration.heartbeat_interval = Some(interval);
+        let error = config.validate().unwrap_err();
+        assert!(error.to_string().contains("heartbeat_interval"), "{error}");
+    }
     bad(
         |c| c.service_registration.data_center = "x".to_owned(),
         "data_center",

@@ -241,9 +241,9 @@ pub(crate) fn registration(
         "port": port(registration.port, !extra.secure),
         "securePort": port(secure.unwrap_or(443), secure.is_some()),
         "countryId": 1,
-        "dataCenterInfo": data_center(&extra.data_center),
+        "dataCenterInfo": data_center(&extra.data_center, registration.id.as_str()),
         "leaseInfo": {
-            "renewalIntervalInSecs": seconds(ttl / 3),
+            "renewalIntervalInSecs": seconds(config.heartbeat(ttl)),
             "durationInSecs": seconds(ttl),
         },
         "metadata": meta,
@@ -264,14 +264,14 @@ pub(crate) fn registration(
     Ok(body)
 }
 
-/// U-2: without its class the server cannot read it.
-fn data_center(name: &str) -> Value {
-    let class = if name == "Amazon" {
-        "com.netflix.appinfo.AmazonInfo"
-    } else {
-        "com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo"
-    };
-    json!({ "@class": class, "name": name })
+/// U-2: without its class the server cannot read it, nor Amazon's without metadata: it would take what follows for that.
+fn data_center(name: &str, id: &str) -> Value {
+    if name == "Amazon" {
+        return json!({
+            "@class": "com.netflix.appinfo.AmazonInfo", "name": name, "metadata": { "instance-id": id },
+        });
+    }
+    json!({ "@class": "com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo", "name": name })
 }
 
 /// Whole seconds, one at least, never less than asked for.

@@ -90,7 +90,38 @@ fn u_2_the_data_centre_names_its_class() {
         |config| config.service_registration.data_center = "Amazon".to_owned(),
         |b| b,
     );
-    assert_eq!(body["dataCenterInfo"]["@class"], "com.netflix.appinfo.AmazonInfo");
+    assert_eq!(
+        body["dataCenterInfo"],
+        json!({ "@class": "com.netflix.appinfo.AmazonInfo", "name": "Amazon", "metadata": { "instance-id": "web-1" } })
+    );
+    let text = wire::registration(&body);
+    assert!(
+        text.contains(r#""name":"Amazon","metadata":{"instance-id":"web-1"}}"#),
+        "a server reads nothing of it after that: {text}"
+    );
+    let same: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(same["instance"], Value::Object(body));
+}
+
+#[test]
+fn heartbeats_come_every_third_of_the_ttl_or_more_often() {
+    let lease = |asked: Option<u64>, ttl: Option<u64>| {
+        let build = |builder: discovery_core::RegistrationBuilder| match ttl {
+            Some(ttl) => builder.ttl(Duration::from_secs(ttl)),
+            None => builder,
+        };
+        let set = |config: &mut EurekaConfig| {
+            config.service_registration.heartbeat_interval = asked.map(Duration::from_secs);
+        };
+        let lease = written(set, build)["leaseInfo"].clone();
+        (
+            lease["renewalIntervalInSecs"].as_u64(),
+            lease["durationInSecs"].as_u64(),
+        )
+    };
+    assert_eq!(lease(None, None), (Some(30), Some(90)));
+    assert_eq!(lease(Some(10), None), (Some(10), Some(90)));
+    assert_eq!(lease(Some(10), Some(15)), (Some(5), Some(15)));
 }
 
 #[test]
@@ -259,6 +290,13 @@ fn xml_says_the_same_as_json() {
     let (found, word) = instance(&application.instance.0[0], "WEB", &EurekaConfig::default());
     assert_eq!((found.address().as_str(), word), ("h1:8080", Word::Up));
     assert_eq!(found.meta["team"], "platform");
+    let bare = r#"<instance><metadata class="java.util.Collections$EmptyMap"/></instance>"#;
+    let json = xml::to_json(bare, "x").unwrap()["instance"].take();
+    assert_eq!(
+        json,
+        json!({ "metadata": { "@class": "java.util.Collections$EmptyMap" } })
+    );
+    assert!(read(&json).0.meta.is_empty());
     let empty =
         "<applications><versions__delta>1</versions__delta><apps__hashcode></apps__hashcode></applications>";
     let json = xml::to_json(empty, "x").unwrap().to_string();

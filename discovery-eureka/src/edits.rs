@@ -115,7 +115,7 @@ impl EurekaRegistry {
 
     async fn post(&self, key: &InstanceKey, body: Map<String, Value>) -> Result<()> {
         let app = convert::app(key.service.as_str());
-        let call = Call::new(Method::POST, format!("apps/{}", segment(&app))).instance(body);
+        let call = Call::new(Method::POST, format!("apps/{}", segment(&app))).instance(&body);
         if self.tell(&call).await? {
             return Ok(());
         }
@@ -193,7 +193,8 @@ impl EurekaRegistry {
         let ttl = registration
             .ttl
             .unwrap_or(self.client.config().service_registration.ttl);
-        Ok(Lease::new(key, LeaseGroup::new(path), Some(ttl)))
+        let every = self.client.config().heartbeat(ttl);
+        Ok(Lease::new(key, LeaseGroup::new(path), Some(ttl)).renewed_every(every))
     }
 
     pub(crate) async fn do_renew(&self, group: &LeaseGroup, renewal: &Renewal) -> Result<()> {

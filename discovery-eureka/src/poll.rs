@@ -128,7 +128,7 @@ impl Poll {
     fn round(self: &Arc<Self>, state: &State, in_time: bool) -> Round {
         let interval = self.client.config().discovery.refresh_interval;
         let due = state.last.as_ref().filter(|_| in_time && state.failures == 0);
-        let due = due.map(|last| last.at + interval.mul_f64(0.9 + 0.2 * fastrand::f64()));
+        let due = due.map(|last| last.at + jittered(interval, 0.1));
         let due = due.max(state.not_before);
         let poll = self.clone();
         async move {
@@ -156,10 +156,8 @@ impl Poll {
             }
             Err(error) => {
                 // However many watch, a server that fails is asked by one of them only, ever more seldom.
-                let longest = self.client.config().discovery.refresh_interval.max(MIN_DELAY);
-                let ceiling = MIN_DELAY * 2_u32.saturating_pow(state.failures.min(8));
+                let wait = pause(state.failures, self.client.config().discovery.refresh_interval);
                 state.failures += 1;
-                let wait = ceiling.min(longest).mul_f64(fastrand::f64());
                 state.not_before = Some(Instant::now() + wait);
                 Err(error)
             }
@@ -187,11 +185,7 @@ impl Poll {
     }
 
     fn fetch(&self, path: &str) -> Call {
-        let regions = &self.client.config().discovery.regions;
-        match Call::fetch(path) {
-            call if regions.is_empty() => call,
-            call => call.query("regions", regions.join(",")),
-        }
+        Call::lists(path, &self.client.config().discovery.regions)
     }
 
     /// What changed since; nothing where that does not add up to what the server has.
@@ -305,14 +299,7 @@ impl Poll {
         };
         let next_full = match last {
             Some(last) if !full => last.next_full,
-            _ => {
-                now + self
-                    .client
-                    .config()
-                    .discovery
-                    .full_refresh
-                    .mul_f64(0.75 + 0.5 * fastrand::f64())
-            }
+            _ => now + jittered(self.client.config().discovery.full_refresh, 0.25),
         };
         View {
             serial,
@@ -325,6 +312,17 @@ impl Poll {
             next_full,
         }
     }
+}
+
+/// A time, give or take this share of it: clients that start together do not go on in step.
+fn jittered(time: Duration, share: f64) -> Duration {
+    time.mul_f64(1.0 - share + 2.0 * share * fastrand::f64())
+}
+
+/// How long to wait after a failure, given how many there were before it: any time up to a ceiling that doubles.
+fn pause(failures: u32, interval: Duration) -> Duration {
+    let ceiling = MIN_DELAY * 2_u32.saturating_pow(failures.min(8));
+    ceiling.min(interval.max(MIN_DELAY)).mul_f64(fastrand::f64())
 }
 
 /// What answers of a server in doubt are worth: its history is another one now.
@@ -340,4 +338,35 @@ pub(crate) const APPS: &str = "applications";
 /// Names what was being done.
 pub(crate) fn watching(error: Error) -> Error {
     error.with_operation("watch")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every draw lies between the two, and fifty clients are not in step: some come early and some late.
+    fn is_spread(from: Duration, to: Duration, draw: impl Fn() -> Duration) {
+        let (from, to) = (from.as_secs_f64(), to.as_secs_f64());
+        let mut all: Vec<_> = (0..200).map(|_| draw().as_secs_f64()).collect();
+        all.sort_by(f64::total_cmp);
+        assert!(all[0] > from - 1e-6 && all[199] < to + 1e-6, "{all:?}");
+        let quarter = (to - from) / 4.0;
+        assert!(all[0] < from + quarter && all[199] > to - quarter, "{all:?}");
+    }
+
+    #[test]
+    fn clients_that_start_together_do_not_go_on_in_step() {
+        let seconds = Duration::from_secs;
+        is_spread(seconds(27), seconds(33), || jittered(seconds(30), 0.1));
+        is_spread(seconds(450), seconds(750), || jittered(seconds(600), 0.25));
+    }
+
+    #[test]
+    fn a_server_that_fails_is_asked_ever_more_seldom_and_never_in_step() {
+        let interval = Duration::from_secs(30);
+        for (failures, ceiling) in [(0, 500), (1, 1000), (4, 8000), (6, 30_000), (100, 30_000)] {
+            let ceiling = Duration::from_millis(ceiling);
+            is_spread(Duration::ZERO, ceiling, || pause(failures, interval));
+        }
+    }
 }

@@ -67,18 +67,15 @@ impl EurekaRegistry {
     /// What a server shows of the instances that are meant, from its cache.
     async fn read(&self, which: &Which) -> Result<Vec<Arc<Instance>>> {
         let config = self.client.config();
-        let regions = || config.discovery.regions.join(",");
+        let regions = &config.discovery.regions;
         let vip = |kind: &str, name: &str| Call::fetch(&format!("{kind}/{}", segment(name)));
         let call = match which {
+            // A server knows of regions in the list of everything only.
+            _ if !regions.is_empty() => Call::lists("apps", regions),
             Which::App(name) => Call::fetch(&format!("apps/{}", segment(name))),
             Which::Vip(name) => vip("vips", name),
             Which::SecureVip(name) => vip("svips", name),
             Which::All => Call::fetch("apps"),
-        };
-        let call = if config.discovery.regions.is_empty() {
-            call
-        } else {
-            call.query("regions", regions())
         };
         let read = |answer: Answer| {
             let Some(answer) = answer.known(APPS)? else {
@@ -86,7 +83,7 @@ impl EurekaRegistry {
             };
             let json = answer.json(APPS)?;
             let found = match which {
-                Which::App(_) => {
+                Which::App(_) if regions.is_empty() => {
                     vec![parse::<wire::OneApplication<'_>>(&json, "an application")?.application]
                 }
                 _ => parse::<wire::Root<'_>>(&json, APPS)?.applications.application.0,

@@ -6,6 +6,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
+use serde_json::{Map, Value};
 
 /// The answer to `/apps`, `/apps/delta`, `/vips/…`.
 #[derive(Debug, Deserialize)]
@@ -105,6 +106,30 @@ impl Instance<'_> {
             id => id,
         }
     }
+}
+
+/// The body of a registration. A server takes what follows the metadata of a data centre for its end: that comes last.
+pub(crate) fn registration(instance: &Map<String, Value>) -> String {
+    const DATA_CENTER: &str = "dataCenterInfo";
+    const METADATA: &str = "metadata";
+    let field = |(key, value): (&String, &Value)| match (key.as_str(), value) {
+        (DATA_CENTER, Value::Object(center)) => {
+            let (last, first): (Vec<_>, Vec<_>) = center.iter().partition(|(key, _)| *key == METADATA);
+            let fields = first.into_iter().chain(last);
+            let fields: Vec<_> = fields
+                .map(|(key, value)| format!("{}:{value}", json_text(key)))
+                .collect();
+            format!("{}:{{{}}}", json_text(key), fields.join(","))
+        }
+        _ => format!("{}:{value}", json_text(key)),
+    };
+    let fields: Vec<_> = instance.iter().map(field).collect();
+    format!("{{\"instance\":{{{}}}}}", fields.join(","))
+}
+
+/// A text as JSON writes it.
+fn json_text(text: &str) -> Value {
+    Value::from(text)
 }
 
 /// Text, whatever it was written as (U-3); nested values are none.

@@ -35,7 +35,10 @@ fn value(node: Node<'_, '_>) -> Value {
         object.insert(format!("@{}", attribute.name()), attribute.value().into());
     }
     if is_text(node) {
-        object.insert("$".to_owned(), text().into());
+        // An empty map names its class and nothing else.
+        if node.text().is_some() {
+            object.insert("$".to_owned(), text().into());
+        }
         return Value::Object(object);
     }
     for child in node.children().filter(Node::is_element) {

@@ -147,6 +147,12 @@ impl Call {
         }
     }
 
+    /// The same for errors, which then name this verb.
+    pub(crate) fn wants(mut self, verb: &'static str) -> Self {
+        self.verb = verb;
+        self
+    }
+
     fn body(mut self, body: &serde_json::Value) -> Self {
         self.body = body.to_string().into();
         self

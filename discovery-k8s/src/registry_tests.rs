@@ -1,4 +1,5 @@
 use discovery_core::Backend;
+use discovery_testkit::eventually;
 use serde_json::Value;
 
 use super::*;
@@ -130,5 +131,63 @@ async fn k_17_what_cannot_help_is_not_sent_twice() {
         let error = backend.registry.register(&web()).await.unwrap_err();
         assert!(!error.is_retryable(), "{status}");
         assert_eq!(server.asked("").len(), 1, "{status}");
+    }
+}
+
+/// A reaper deletes what it saw expire, and nothing that changed since.
+#[tokio::test]
+async fn k_10_what_is_renewed_while_it_is_reaped_stays() {
+    for renewed in [false, true] {
+        let (server, backend) = server(move |asked| {
+            let dead = || {
+                let mut lease = lease_of("dead");
+                lease["metadata"]["name"] = "web-dead".into();
+                lease["metadata"]["uid"] = "lease-uid".into();
+                lease["spec"]["leaseDurationSeconds"] = 1.into();
+                lease
+            };
+            let its_slice = || {
+                let mut slice = slice_of_ours();
+                slice["metadata"]["name"] = "web-dead".into();
+                slice["metadata"]["ownerReferences"] = json!([{ "kind": "Lease", "uid": "lease-uid" }]);
+                slice
+            };
+            if asked.is("DELETE") && renewed {
+                Some(Reply::refuse(409, "Conflict", ""))
+            } else if asked.is("/leases?") && asked.is("GET ") {
+                Some(Reply::json(200, &json!({ "metadata": {}, "items": [dead()] })))
+            } else if asked.is("/endpointslices?") && asked.is("GET ") {
+                Some(Reply::json(
+                    200,
+                    &json!({ "metadata": {}, "items": [its_slice()] }),
+                ))
+            } else {
+                None
+            }
+        })
+        .await;
+        let mut registration = web();
+        registration.ttl = Some(Duration::from_secs(1));
+        let lease = backend.registry.register(&registration).await.unwrap();
+        let renewal = Renewal::new([(lease.key.clone(), HealthReport::default())]);
+        let patience = Duration::from_secs(20);
+        let reaped = eventually("its removal", patience, async || {
+            backend.registry.renew(&lease.group, &renewal).await.unwrap();
+            server.asked("DELETE /apis/coordination.k8s.io").pop()
+        })
+        .await;
+        assert!(reaped.is("/leases/web-dead"), "{}", reaped.line);
+        let only: Value = serde_json::from_str(&reaped.body).unwrap();
+        let as_seen = json!({ "uid": "lease-uid", "resourceVersion": "3" });
+        assert_eq!(only["preconditions"], as_seen);
+        let slices = server.asked("DELETE /apis/discovery.k8s.io");
+        assert_eq!(slices.is_empty(), renewed, "a slice goes with its Lease only");
+        for slice in slices {
+            let only: Value = serde_json::from_str(&slice.body).unwrap();
+            assert_eq!(
+                only["preconditions"],
+                json!({ "uid": "u", "resourceVersion": "7" })
+            );
+        }
     }
 }

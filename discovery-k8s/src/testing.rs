@@ -98,6 +98,7 @@ pub(crate) struct Asked {
     /// Its first line.
     pub(crate) line: String,
     pub(crate) head: String,
+    pub(crate) body: String,
     /// How many came before it.
     pub(crate) nth: usize,
 }
@@ -198,12 +199,14 @@ async fn serve(mut stream: TcpStream, script: &Script, log: &Mutex<Vec<Asked>>) 
                 _ => return,
             }
         }
+        let body = String::from_utf8_lossy(&buffer[end..end + length]).into_owned();
         buffer.drain(..end + length);
         let asked = {
             let mut log = log.lock().unwrap();
             let asked = Asked {
                 line: head.lines().next().unwrap_or_default().to_owned(),
                 head,
+                body,
                 nth: log.len(),
             };
             log.push(asked.clone());

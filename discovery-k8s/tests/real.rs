@@ -40,6 +40,10 @@ macro_rules! cases {
 
 const CASES: &[Case] = cases![
     rights::the_least_roles_are_enough,
+    rights::the_role_to_register_is_the_least,
+    rights::the_role_to_read_is_the_least,
+    rights::the_role_to_configure_is_the_least,
+    rights::the_manifests_are_what_a_server_takes,
     rights::k_18_a_client_without_rights_is_told_verb_and_resource,
     credentials::k_18_a_service_account_outlives_its_token,
     credentials::a_replaced_authority_is_read_while_running,
@@ -48,6 +52,7 @@ const CASES: &[Case] = cases![
     reads::services_by_another_name_and_headless_ones_are_found,
     reads::a_pod_of_two_families_is_found_at_the_one_wanted,
     reads::what_is_not_ready_is_healthy_only_where_it_is_asked_for,
+    reads::k_1_k_2_what_says_nothing_is_ready_and_what_still_serves_has_to_do,
     reads::several_namespaces_all_of_them_and_selectors,
     reads::annotations_and_labels_are_shown,
     writes::k_6_what_others_wrote_is_never_touched,
@@ -57,6 +62,8 @@ const CASES: &[Case] = cases![
     writes::k_12_registering_the_same_again_changes_nothing,
     writes::k_13_force_is_for_what_is_ours,
     writes::k_14_changes_of_two_writers_both_stay,
+    writes::a_registration_as_others_see_it,
+    writes::values_of_several_maps_and_of_some_keys,
     writes::values_outlive_other_writers_of_the_map,
     leases::k_10_a_crashed_registrant_is_hidden_and_removed,
     leases::k_11_the_lease_is_accepted_and_renewed,
@@ -78,7 +85,7 @@ fn main() -> ExitCode {
         let trial = Trial::test(format!("k8s::{name}"), move || {
             let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 handle.block_on(async {
-                    let limit = Duration::from_secs(120);
+                    let limit = Duration::from_secs(600);
                     timeout(limit, run(shared)).await.expect("an end in time");
                 });
             }));

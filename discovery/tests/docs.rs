@@ -77,6 +77,18 @@ fn links_between_pages_lead_somewhere() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
+/// The Roles in the guide are those that a test applies.
+#[test]
+fn the_guide_shows_the_roles_as_they_are() {
+    let guide = fs::read_to_string(root().join("docs/guides/kubernetes.md")).unwrap();
+    for name in ["read", "register", "config"] {
+        let file = format!("examples/kubernetes/role-{name}.yaml");
+        let role = fs::read_to_string(root().join(&file)).unwrap();
+        let (_, rules) = role.split_once("\nrules:\n").unwrap();
+        assert!(guide.contains(&format!("```yaml\nrules:\n{rules}```")), "{file}");
+    }
+}
+
 /// What stands between backticks in `text`.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)

@@ -36,12 +36,26 @@ pub struct Lease {
     pub group: LeaseGroup,
     /// How long it lives without renewal; `None` where it lives until deregistered.
     pub ttl: Option<Duration>,
+    /// How often it is renewed, where that leaves another chance within `ttl`; else every third of it.
+    pub renew_every: Option<Duration>,
 }
 
 impl Lease {
     /// A lease.
     pub fn new(key: InstanceKey, group: LeaseGroup, ttl: Option<Duration>) -> Self {
-        Self { key, group, ttl }
+        Self {
+            key,
+            group,
+            ttl,
+            renew_every: None,
+        }
+    }
+
+    /// The same lease, renewed this often.
+    #[must_use]
+    pub fn renewed_every(mut self, interval: Duration) -> Self {
+        self.renew_every = Some(interval);
+        self
     }
 }
 

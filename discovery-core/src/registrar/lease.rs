@@ -37,6 +37,8 @@ pub(super) struct Group {
 struct GroupState {
     members: HashMap<Name, Arc<Record>>,
     ttl: Duration,
+    /// The time between two renewals.
+    period: Duration,
     /// The number of the last renewal that began.
     begun: u64,
     stopped: bool,
@@ -48,6 +50,7 @@ struct Beat<'a> {
     number: u64,
     members: Vec<Arc<Record>>,
     ttl: Duration,
+    period: Duration,
 }
 
 impl Drop for Beat<'_> {
@@ -57,12 +60,13 @@ impl Drop for Beat<'_> {
 }
 
 impl Group {
-    fn new(lease: &Lease, ttl: Duration) -> Self {
+    fn new(lease: &Lease, ttl: Duration, period: Duration) -> Self {
         Self {
             id: lease.group.clone(),
             state: Mutex::new(GroupState {
                 members: HashMap::new(),
                 ttl,
+                period,
                 begun: 0,
                 stopped: false,
             }),
@@ -83,6 +87,7 @@ impl Group {
             number: state.begun,
             members: state.members.values().cloned().collect(),
             ttl: state.ttl,
+            period: state.period,
         })
     }
 
@@ -108,8 +113,8 @@ impl Group {
         self.wake.notify_one();
     }
 
-    fn ttl(&self) -> Duration {
-        lock(&self.state).ttl
+    fn period(&self) -> Duration {
+        lock(&self.state).period
     }
 }
 
@@ -121,17 +126,20 @@ impl Inner {
 
     /// Puts `record` under its lease, and starts the lease's heart where it is the first.
     pub(super) fn join(self: &Arc<Self>, lease: &Lease, ttl: Duration, record: &Arc<Record>) {
+        let period = pace::period(ttl, lease.renew_every.or(self.config.renew_every));
         let mut groups = lock(&self.groups);
         let mut fresh = false;
         let group = groups.entry(lease.group.clone()).or_insert_with(|| {
             fresh = true;
-            Arc::new(Group::new(lease, ttl))
+            Arc::new(Group::new(lease, ttl, period))
         });
         {
             let mut state = lock(&group.state);
             state.members.insert(record.name.clone(), record.clone());
             state.stopped = self.stop.is_cancelled();
-            if std::mem::replace(&mut state.ttl, ttl) != ttl {
+            let before = (state.ttl, state.period);
+            (state.ttl, state.period) = (ttl, period);
+            if before != (ttl, period) {
                 group.wake.notify_one();
             }
         }
@@ -162,14 +170,14 @@ impl Inner {
     async fn beat(&self, group: &Arc<Group>) {
         let mut failing: Option<Failing> = None;
         let mut confirmed = Instant::now();
-        let mut due = confirmed + pace::phase(self.period(group.ttl()));
+        let mut due = confirmed + pace::phase(group.period());
         loop {
             tokio::select! {
                 () = group.wake.notified() => {
                     if self.retire(group) {
                         return;
                     }
-                    due = due.min(Instant::now() + self.period(group.ttl()));
+                    due = due.min(Instant::now() + group.period());
                     if !lock(&group.state).stopped {
                         continue;
                     }
@@ -185,7 +193,7 @@ impl Inner {
                         info!("lease renewed again");
                     }
                     // Counted from the answer, so that slow answers do not crowd the beats.
-                    due = confirmed + pace::jittered(self.period(beat.ttl));
+                    due = confirmed + pace::jittered(beat.period);
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     drop(beat);
@@ -199,11 +207,6 @@ impl Inner {
                 }
             }
         }
-    }
-
-    /// The time between two heartbeats of a lease.
-    fn period(&self, ttl: Duration) -> Duration {
-        pace::period(ttl, self.config.renew_every)
     }
 
     async fn renew(&self, beat: &Beat<'_>) -> Result<(), Error> {
@@ -256,7 +259,7 @@ impl Failing {
         }
         if silent > beat.ttl && !std::mem::replace(&mut self.lapsed, true) {
             // The record is gone by now, if the server lives: there is no more need for haste, only for patience.
-            self.backoff = Backoff::new(beat.ttl / 8, inner.period(beat.ttl));
+            self.backoff = Backoff::new(beat.ttl / 8, pace::period(beat.ttl, None));
             if inner.may_warn() {
                 warn!(%error, ttl = ?beat.ttl, "lease not renewed within its TTL: trying for ever");
             }
@@ -265,7 +268,7 @@ impl Failing {
         }
         if pace::is_denied(error) && !self.lapsed {
             // Rights that come and go (rotation, replication) should not cost the lease: no faster than in good times.
-            return pace::jittered(inner.period(beat.ttl));
+            return pace::jittered(beat.period);
         }
         pace::after(error, &mut self.backoff)
     }

@@ -14,7 +14,7 @@ use discovery_testkit::{
 };
 
 use crate::{
-    Setup,
+    Setup, slow,
     support::{PATIENCE, on, quick, shows, web},
 };
 
@@ -70,6 +70,15 @@ pub(crate) async fn u_20_one_cut_off_then_back_pollutes_nothing(setup: Setup) {
         .await
         .unwrap();
     eventually("two", PATIENCE, async || ports(&consumer).await == [2, 3]).await;
+    if slow() {
+        // Longer than servers keep changes for each other.
+        let until = tokio::time::Instant::now() + std::time::Duration::from_secs(200);
+        eventually("the end of a long separation", PATIENCE * 8, async || {
+            assert_eq!(ports(&consumer).await, [2, 3]);
+            tokio::time::Instant::now() > until
+        })
+        .await;
+    }
     pair.heal().unwrap();
     eventually("both sides to agree", PATIENCE, async || {
         assert_eq!(ports(&consumer).await, [2, 3]);

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::Setup;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Setup {
     /// A server, running.
@@ -26,6 +26,12 @@ impl Setup {
     pub(crate) async fn started_with(&self, change: impl FnOnce(EurekaBuilder) -> EurekaBuilder) -> Eureka {
         let eureka = change(Eureka::dev(&self.jar)).build().unwrap();
         eureka.start().await.unwrap();
+        // A server that has just started is slow to understand its first registration.
+        eventually("a first registration", PATIENCE, async || {
+            eureka.register("WEB", &raw("first", 90)).await
+        })
+        .await;
+        eureka.deregister("WEB", "first").await.unwrap();
         eureka
     }
 }
@@ -35,7 +41,7 @@ pub(crate) fn quick(urls: impl IntoIterator<Item = String>) -> EurekaConfig {
     let mut config = EurekaConfig::at(urls);
     config.discovery.refresh_interval = Duration::from_millis(250);
     config.discovery.restart_grace = Duration::from_secs(20);
-    config.server.read_timeout = Duration::from_secs(3);
+    config.server.read_timeout = Duration::from_secs(10);
     config
 }
 
@@ -63,7 +69,8 @@ pub(crate) async fn shows(backend: &Backend, service: &str, ports: &[u16]) {
         format!("the ports {ports:?} of {service}"),
         PATIENCE,
         async || {
-            let read = backend.registry.instances(&query).await.unwrap();
+            let read = backend.registry.instances(&query).await;
+            let read = read.map_err(|error| error.to_string())?;
             let mut found: Vec<_> = read.instances.iter().map(|i| i.port).collect();
             found.sort_unstable();
             if found == ports {

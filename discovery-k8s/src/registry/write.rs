@@ -139,6 +139,10 @@ impl K8sRegistry {
                     .causes
                     .iter()
                     .any(|cause| cause.field == "addressType");
+            // Applying what is not there yet takes the right to create it, which the server looks for last.
+            if answer.status == 403 && !answer.told().message.contains("cannot patch") {
+                return Err(answer.ok(&call.wants("create")).err().unwrap_or_else(busy));
+            }
             if answer.status != 409 && !immutable {
                 let slice: wire::EndpointSlice = answer.ok(&call)?.json("a slice")?;
                 return Ok(slice.metadata);

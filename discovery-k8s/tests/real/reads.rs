@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     Shared,
     servers::{ADMIN, Kube},
-    support::{SLICES, ask, change, cluster},
+    support::{self, SLICES, ask, change, cluster},
 };
 
 const SERVICES: &str = "/api/v1/namespaces/default/services";
@@ -142,11 +142,50 @@ pub(crate) async fn what_is_not_ready_is_healthy_only_where_it_is_asked_for(shar
     );
 }
 
+/// Whoever says nothing is ready; and when nothing is, those that still serve while they terminate have to do.
+pub(crate) async fn k_1_k_2_what_says_nothing_is_ready_and_what_still_serves_has_to_do(shared: Shared) {
+    let kube = cluster(&shared).await;
+    let leaving = |name, address, serving: bool| {
+        let mut pod = pod(name, address);
+        pod["conditions"] = json!({ "ready": false, "serving": serving, "terminating": true });
+        pod
+    };
+    let (silent, going) = (pod("c-0", "192.0.2.1"), leaving("c-1", "192.0.2.2", true));
+    let gone = leaving("c-2", "192.0.2.3", false);
+    let all = slice("said-1", "said", "IPv4", &json!([silent, going, gone]));
+    let stored = ask(&kube, "POST", SLICES, Some(&all)).await;
+    assert_eq!(
+        stored["endpoints"][0]["conditions"],
+        json!({}),
+        "as the server has it"
+    );
+    let backend = backend(&kube, |_| {});
+    let query = Query::service("said").unwrap();
+    let available = async || {
+        let found = backend.registry.instances(&query).await.unwrap();
+        let some = found.instances.iter().filter(|instance| instance.is_available());
+        some.map(|i| (i.host.to_string(), i.status)).collect::<Vec<_>>()
+    };
+    assert_eq!(available().await, [("192.0.2.1".to_owned(), Status::Passing)]);
+    let mut watch = backend.watcher.watch(&query, None);
+    assert!(matches!(change(&mut watch).await.unwrap(), Change::Reset(told) if told.len() == 3));
+    let (stopped, path) = (leaving("c-0", "192.0.2.1", false), format!("{SLICES}/said-1"));
+    let leave = json!({ "endpoints": [stopped, going, gone] });
+    ask(&kube, "PATCH", &path, Some(&leave)).await;
+    assert_eq!(available().await, [("192.0.2.2".to_owned(), Status::Warning)]);
+    let Change::Upsert(told) = change(&mut watch).await.unwrap() else {
+        panic!("not a change")
+    };
+    assert!(
+        told.iter().any(|i| &*i.host == "192.0.2.2" && i.is_available()),
+        "{told:?}"
+    );
+}
+
 pub(crate) async fn several_namespaces_all_of_them_and_selectors(shared: Shared) {
     let kube = cluster(&shared).await;
     for namespace in ["blue", "green", "red"] {
-        let body = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } });
-        ask(&kube, "POST", "/api/v1/namespaces", Some(&body)).await;
+        support::namespace(&kube, namespace).await;
         let mut pods = slice("spread-1", "spread", "IPv4", &json!([pod("s-0", "192.0.2.1")]));
         pods["metadata"]["labels"]["colour"] = namespace.into();
         let path = format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices");

@@ -12,7 +12,7 @@ use crate::{
     servers::{ADMIN, Kube},
 };
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
 pub(crate) const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
 
@@ -90,9 +90,15 @@ pub(crate) async fn change(watch: &mut WatchStream) -> discovery_core::Result<Ch
 
 /// Makes this Role, under a name of its own, and binds `who` to it.
 pub(crate) async fn bind(kube: &Kube, role: &str, name: &str, who: &Value) {
-    let mut role: Value = serde_saphyr::from_str(role).unwrap();
+    let role: Value = serde_saphyr::from_str(role).unwrap();
+    bind_in(kube, "default", &role, name, who).await;
+}
+
+/// The same in another namespace.
+pub(crate) async fn bind_in(kube: &Kube, namespace: &str, role: &Value, name: &str, who: &Value) {
+    let mut role = role.clone();
     role["metadata"]["name"] = name.into();
-    let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    let rbac = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}");
     ask(kube, "POST", &format!("{rbac}/roles"), Some(&role)).await;
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": { "name": name },
@@ -100,4 +106,10 @@ pub(crate) async fn bind(kube: &Kube, role: &str, name: &str, who: &Value) {
         "subjects": [who],
     });
     ask(kube, "POST", &format!("{rbac}/rolebindings"), Some(&binding)).await;
+}
+
+/// Makes a namespace.
+pub(crate) async fn namespace(kube: &Kube, name: &str) {
+    let body = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
+    ask(kube, "POST", "/api/v1/namespaces", Some(&body)).await;
 }

@@ -1,11 +1,17 @@
 //! What is written, and what is left alone.
 
-use discovery_core::{ConfigKey, ErrorKind, MetaChange, PutMode};
+use discovery_core::{
+    ConfigChange, ConfigKey, ConfigStream, ErrorKind, HealthReport, MetaChange, PutMode, Status,
+};
+use discovery_k8s::ConfigMapKeys;
+use futures::StreamExt as _;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::{
     Shared,
-    support::{SLICES, admin, ask, cluster, shown, try_ask, web},
+    servers::ADMIN,
+    support::{self, PATIENCE, SLICES, admin, ask, cluster, shown, try_ask, web},
 };
 
 fn slice(name: &str, service: &str, by: &str, endpoints: &[Value]) -> Value {
@@ -233,4 +239,121 @@ pub(crate) async fn values_outlive_other_writers_of_the_map(shared: Shared) {
         .unwrap();
     let theirs = values.get(&key("theirs_key")).await.unwrap().unwrap();
     assert_eq!(&*theirs.value, b"x");
+}
+
+/// What Kubernetes itself and others see of a registration, and of what becomes of it.
+pub(crate) async fn a_registration_as_others_see_it(shared: Shared) {
+    let kube = cluster(&shared).await;
+    let backend = admin(&kube);
+    let path = "/api/v1/namespaces/default/services/plain";
+    assert!(
+        try_ask(&kube, "GET", path, "application/json", None)
+            .await
+            .is_err()
+    );
+    let registration = web("plain", "192.0.2.1")
+        .port("admin", 8081, false)
+        .build()
+        .unwrap();
+    let lease = backend.registry.register(&registration).await.unwrap();
+    let service = ask(&kube, "GET", path, None).await;
+    let by = "discovery.system-control.io";
+    assert_eq!(service["metadata"]["labels"]["app.kubernetes.io/managed-by"], by);
+    assert_eq!(service["spec"]["selector"], Value::Null, "no controller fills it");
+    assert_eq!(service["spec"]["clusterIP"], "None");
+    let slice = ours(&kube, "plain").await;
+    assert_eq!(
+        slice["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"],
+        by
+    );
+    assert_eq!(slice["metadata"]["ownerReferences"][0]["kind"], "Lease");
+    assert_eq!(slice["ports"][1]["name"], "admin");
+    let conditions = async || ours(&kube, "plain").await["endpoints"][0]["conditions"].clone();
+    let said = |ready: bool, serving: bool, terminating: bool| json!({ "ready": ready, "serving": serving, "terminating": terminating });
+    assert_eq!(conditions().await, said(true, true, false));
+    for (status, draining, expected) in [
+        (Status::Critical, false, said(false, false, false)),
+        (Status::Passing, true, said(false, true, true)),
+        (Status::Warning, false, said(true, true, false)),
+    ] {
+        let report = HealthReport::new(status).with_draining(draining);
+        backend.registry.report_health(&lease.key, &report).await.unwrap();
+        assert_eq!(conditions().await, expected, "{status} {draining}");
+    }
+    let change = MetaChange::new().set("version", "2");
+    backend.registry.update_meta(&lease.key, &change).await.unwrap();
+    let annotation = "discovery.system-control.io/instance";
+    let slice = ours(&kube, "plain").await;
+    let record = slice["metadata"]["annotations"][annotation].as_str().unwrap();
+    let record: Value = serde_json::from_str(record).unwrap();
+    assert_eq!(
+        (&record["meta"]["version"], &record["status"]),
+        (&json!("2"), &json!("warning"))
+    );
+    backend.registry.deregister(&lease.key).await.unwrap();
+}
+
+/// The maps of the specification's block: some keys of one, all of another.
+pub(crate) async fn values_of_several_maps_and_of_some_keys(shared: Shared) {
+    async fn next(watch: &mut ConfigStream) -> ConfigChange {
+        loop {
+            let event = timeout(PATIENCE, watch.next()).await.expect("an event in time");
+            let change = event.expect("an open watch").unwrap().change;
+            if !matches!(change, ConfigChange::Confirmed) {
+                return change;
+            }
+        }
+    }
+    let kube = cluster(&shared).await;
+    support::namespace(&kube, "settings").await;
+    let mut config = kube.config(ADMIN);
+    config.configmap.namespace = Some("settings".to_owned());
+    let mut some = ConfigMapKeys::whole("api-config");
+    some.keys = vec!["database_url".to_owned(), "redis_url".to_owned()];
+    config.configmap.configmaps = vec![some, ConfigMapKeys::whole("feature-flags")];
+    let values = discovery_k8s::backend(config).unwrap().config.unwrap();
+    let key = |text: &str| ConfigKey::new(text).unwrap();
+    let maps = "/api/v1/namespaces/settings/configmaps";
+    let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "api-config" },
+        "data": { "database_url": "postgres://db", "unshown": "x" } });
+    ask(&kube, "POST", maps, Some(&map)).await;
+    let mut watch = values.watch("", None);
+    let ConfigChange::Reset(first) = next(&mut watch).await else {
+        panic!("no reset")
+    };
+    let names: Vec<_> = first.iter().map(|entry| entry.key.as_str()).collect();
+    assert_eq!(names, ["api-config/database_url"]);
+    // One map is made by the first value in it; what was created is not created again.
+    let flag = key("feature-flags/dark/mode");
+    let version = values.put(&flag, b"on", PutMode::Create).await.unwrap();
+    assert!(matches!(next(&mut watch).await, ConfigChange::Put(entry) if entry.key == flag));
+    let again = values.put(&flag, b"off", PutMode::Create).await.unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::Conflict);
+    // Others change a key that counts and one that does not.
+    let theirs = json!({ "data": { "redis_url": "redis://r", "unshown": "y" } });
+    ask(&kube, "PATCH", &format!("{maps}/api-config"), Some(&theirs)).await;
+    let redis = key("api-config/redis_url");
+    assert!(matches!(next(&mut watch).await, ConfigChange::Put(entry) if entry.key == redis));
+    // Compare and set, and compare and delete.
+    let newer = values
+        .put(&flag, b"off", PutMode::IfVersion(version.clone()))
+        .await
+        .unwrap();
+    assert!(matches!(next(&mut watch).await, ConfigChange::Put(entry) if &*entry.value == b"off"));
+    let late = values.delete(&flag, Some(version)).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Conflict);
+    assert!(values.delete(&flag, Some(newer)).await.unwrap());
+    assert!(matches!(next(&mut watch).await, ConfigChange::Delete(gone) if gone == flag));
+    // A map that is deleted takes its keys along.
+    ask(&kube, "DELETE", &format!("{maps}/api-config"), None).await;
+    let mut gone = Vec::new();
+    while gone.len() < 2 {
+        let ConfigChange::Delete(key) = next(&mut watch).await else {
+            panic!("not a deletion")
+        };
+        gone.push(key.to_string());
+    }
+    gone.sort();
+    assert_eq!(gone, ["api-config/database_url", "api-config/redis_url"]);
+    assert!(values.list("").await.unwrap().entries.is_empty());
 }

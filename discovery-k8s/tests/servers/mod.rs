@@ -24,6 +24,8 @@ use tokio::{
 pub(crate) const ADMIN: &str = "admin";
 /// Those who may do what a test allows them.
 const USERS: [&str; 4] = ["nobody", "reader", "registrant", "configurer"];
+/// How many there are besides: `user-0` and so on.
+const MORE_USERS: usize = 30;
 
 /// The programs, once both are named.
 pub(crate) fn named() -> Option<(PathBuf, PathBuf)> {
@@ -49,6 +51,9 @@ impl Kube {
         for user in USERS {
             builder = builder.user(user, &[]);
         }
+        for n in 0..MORE_USERS {
+            builder = builder.user(format!("user-{n}"), &[]);
+        }
         let kube = Self {
             api: change(builder).build().await?,
         };
@@ -62,7 +67,7 @@ impl Kube {
         let backend = discovery_k8s::backend(self.config(ADMIN))?;
         let values = backend.config.expect("a store of values");
         let key = ConfigKey::new("probe")?;
-        try_eventually("the namespace `default`", Duration::from_secs(30), || async {
+        try_eventually("the namespace `default`", Duration::from_secs(120), || async {
             values.put(&key, b"", PutMode::Upsert).await
         })
         .await

@@ -74,9 +74,9 @@ pub trait Recipe: std::fmt::Debug + Send + Sync + 'static {
         1
     }
 
-    /// How long it may take to become ready.
+    /// How long it may take to become ready, on a machine that has much else to do.
     fn ready_within(&self) -> Duration {
-        Duration::from_secs(90)
+        Duration::from_secs(180)
     }
 
     /// Program, arguments and environment. It runs in the foreground, in [`Place::dir`], and listens on

@@ -65,6 +65,8 @@ pub(super) struct State {
     pub(super) latency: Duration,
     /// How long requests of these kinds take instead.
     pub(super) slow: HashMap<Op, Duration>,
+    /// How often leases are to be renewed, where they say it.
+    pub(super) renew_every: Option<Duration>,
     /// Answers renewals although the record is gone (etcd before 3.5.23).
     pub(super) renewals_lie: bool,
     /// A renewal writes its members' records when it ends, as they were when it began.
@@ -270,7 +272,11 @@ impl ServiceRegistry for Fake {
                 renewed: Instant::now(),
             };
             state.records.insert(id.clone(), record);
-            Ok(Lease::new(key, group, self.ttl))
+            let lease = Lease::new(key, group, self.ttl);
+            Ok(match state.renew_every {
+                Some(every) => lease.renewed_every(every),
+                None => lease,
+            })
         })
         .await
     }

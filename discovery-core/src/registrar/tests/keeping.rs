@@ -26,6 +26,22 @@ async fn beats_every_third_of_the_ttl() {
     assert_eq!(phase(&registrar), RegistrationPhase::Registered);
 }
 
+/// A backend may want them more often, never less.
+#[tokio::test(start_paused = true)]
+async fn beats_as_often_as_the_lease_says() {
+    for (asked, most) in [(secs(3), secs(3)), (secs(60), TTL / 3)] {
+        let fake = Fake::single();
+        fake.state().renew_every = Some(asked);
+        let registrar = registrar(&fake);
+        registrar.register(registration("a")).await.unwrap();
+        sleep(secs(3600)).await;
+        let beats = fake.times(Op::Renew);
+        let mut gaps = beats.windows(2).map(|pair| pair[1] - pair[0]);
+        let expected = most * 4 / 5..=most + Duration::from_millis(5);
+        assert!(gaps.all(|gap| expected.contains(&gap)), "asked for {asked:?}");
+    }
+}
+
 /// A fleet that starts at one moment does not beat at one moment.
 #[tokio::test(start_paused = true)]
 async fn first_beats_are_spread() {

@@ -233,7 +233,13 @@ impl Shared {
             sleep(rule.delay).await;
         }
         let mut response = match rule.answer {
-            Answer::Forward => self.forward(logged).await?,
+            Answer::Forward => {
+                let mut seen = logged;
+                for name in &rule.hidden {
+                    seen.headers.remove(name);
+                }
+                self.forward(seen).await?
+            }
             Answer::Reply(status, body) => reply(status, body),
             Answer::Endless(piece) => {
                 let pieces = stream::repeat_with(move || Ok(Frame::data(piece.clone())));

@@ -42,6 +42,8 @@ pub struct Rule {
     times: u64,
     pub(super) delay: Duration,
     pub(super) answer: Answer,
+    /// What the upstream is not shown.
+    pub(super) hidden: Vec<HeaderName>,
     pub(super) edits: Vec<Edit>,
 }
 
@@ -70,6 +72,7 @@ impl Rule {
             times: u64::MAX,
             delay: Duration::ZERO,
             answer: Answer::Forward,
+            hidden: Vec::new(),
             edits: Vec::new(),
         }
     }
@@ -138,6 +141,17 @@ impl Rule {
             piece => piece,
         };
         self.answer = Answer::Endless(piece.repeat(AT_ONCE.div_ceil(piece.len())).into());
+        self
+    }
+
+    /// Forwards the request without this header.
+    ///
+    /// # Panics
+    /// When `name` cannot be a header.
+    #[must_use]
+    #[track_caller]
+    pub fn hide_header(mut self, name: &str) -> Self {
+        self.hidden.push(header_name(name));
         self
     }
 

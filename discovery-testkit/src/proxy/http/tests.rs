@@ -102,6 +102,18 @@ async fn forwards_and_logs_the_whole_request() {
 }
 
 #[tokio::test]
+async fn a_hidden_header_stays_in_the_log_only() {
+    let (server, proxy) = pair();
+    proxy.rule(Rule::get("/json").hide_header("x-token"));
+    get(&proxy, "/json").await;
+    assert_eq!(
+        proxy.requests_matching("/json")[0].header("x-token"),
+        Some("t0ken")
+    );
+    assert_eq!(server.requests_matching("/json")[0].header("x-token"), None);
+}
+
+#[tokio::test]
 async fn a_reply_is_given_so_many_times_without_forwarding() {
     let (server, proxy) = pair();
     let rule = proxy.rule(Rule::get("/json").reply(503, "no leader").times(2));

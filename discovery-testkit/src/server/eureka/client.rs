@@ -25,7 +25,7 @@ impl Recipe for Service {
     }
 
     fn ready_within(&self) -> Duration {
-        Duration::from_secs(240)
+        Duration::from_secs(300)
     }
 
     fn command(&self, place: &Place) -> Command {

@@ -111,7 +111,7 @@ impl Recipe for Spring {
     }
 
     fn ready_within(&self) -> Duration {
-        Duration::from_secs(240)
+        Duration::from_secs(300)
     }
 
     fn command(&self, place: &Place) -> Command {
