@@ -254,7 +254,7 @@ fn parent(name: &Name) -> Name {
 }
 
 /// The servers this system asks.
-fn system() -> Result<Vec<String>> {
+pub(crate) fn system() -> Result<Vec<String>> {
     let text = fs::read(SYSTEM).map_err(|source| none().with_source(source))?;
     let servers = listed(&text)?;
     if servers.is_empty() {
