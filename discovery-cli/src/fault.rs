@@ -7,7 +7,7 @@ use std::{
 };
 
 use anstyle::{AnsiColor, Style};
-use discovery::{Error, ErrorKind};
+use discovery::Error;
 
 /// Why a command did not do what was asked.
 #[derive(Debug)]
@@ -33,27 +33,11 @@ impl From<io::Error> for Fault {
     }
 }
 
-/// The exit code of each kind of error; `docs/reference/cli.md` lists them.
-fn code(kind: ErrorKind) -> u8 {
-    match kind {
-        ErrorKind::ConfigInvalid | ErrorKind::InvalidInput => 64,
-        ErrorKind::Unsupported => 65,
-        ErrorKind::NotFound => 66,
-        ErrorKind::Conflict => 67,
-        ErrorKind::Unavailable => 69,
-        ErrorKind::RateLimited | ErrorKind::Timeout | ErrorKind::WatchExpired => 75,
-        ErrorKind::Protocol => 76,
-        ErrorKind::Unauthenticated | ErrorKind::PermissionDenied => 77,
-        // Closed and Unexpected: a bug.
-        _ => 70,
-    }
-}
-
 /// Says how a command ended.
 pub(crate) fn ended(result: Result<(), Fault>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Fault::Discovery(error)) => say(&format!("{error:#}"), error.hint(), code(error.kind())),
+        Err(Fault::Discovery(error)) => say(&format!("{error:#}"), error.hint(), error.kind().exit_code()),
         Err(Fault::Later(command)) => say(
             &format!("`{command}`: not in this release"),
             Some("`sysctl-discovery --help` lists what is"),

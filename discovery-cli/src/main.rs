@@ -1,38 +1,55 @@
 //! `sysctl-discovery`, and `sysctl discovery …` where a link to it is named `sysctl`.
 
+mod agent;
 mod args;
 mod called;
 mod commands;
+mod ends;
 mod fault;
 mod open;
+mod reference;
 mod show;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use tokio::signal::unix::{SignalKind, signal};
 
-use self::{args::Cli, called::Called};
+use self::{
+    args::{Cli, Later},
+    called::Called,
+    fault::Fault,
+};
 
 fn main() -> ExitCode {
     match Called::now() {
-        Called::Discovery(words) => match Cli::try_parse_from(words) {
+        Called::Discovery(words) => match Cli::try_parse_from(&words) {
             Ok(cli) => fault::ended(run(cli)),
-            Err(error) => fault::usage(&error),
+            Err(error) => match Later::meant(&words).filter(|_| error.use_stderr()) {
+                Some(later) => fault::ended(Err(Fault::Later(later))),
+                None => fault::usage(&error),
+            },
         },
         Called::System(words) => called::system(&words),
     }
 }
 
-fn run(cli: Cli) -> Result<(), fault::Fault> {
+fn run(cli: Cli) -> Result<(), Fault> {
     log(cli.global.verbose);
     // One thread: a command that asks one question needs no more, and starts sooner.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let stays = commands::stays(&cli.command);
     runtime.block_on(async {
+        if stays {
+            // It ends in its own way.
+            return commands::run(cli).await;
+        }
+        let mut interrupt = signal(SignalKind::interrupt())?;
         tokio::select! {
             done = commands::run(cli) => done,
-            _ = tokio::signal::ctrl_c() => Err(fault::Fault::Interrupted),
+            _ = interrupt.recv() => Err(Fault::Interrupted),
         }
     })
 }

@@ -8,12 +8,17 @@ use discovery::{
     loader, named_backends,
 };
 
-use crate::args::Global;
+use crate::{args::Global, fault::Fault, show};
+
+/// What is asked where nothing says otherwise.
+const DEFAULT: &str = "local";
 
 /// Settings in force, and the block of the backend they are for.
 pub(crate) struct Chosen {
     pub(crate) loaded: Loader,
     pub(crate) backend: &'static str,
+    /// Nobody chose it.
+    by_default: bool,
 }
 
 impl Chosen {
@@ -26,15 +31,22 @@ impl Chosen {
             None => loaded,
         };
         if let Some(backend) = &global.backend {
-            let (loaded, backend) =
-                loaded.servers(backend, global.endpoint.as_deref().unwrap_or_default())?;
-            return Ok(Self { loaded, backend });
+            return Self::named(loaded, backend, global.endpoint.as_deref().unwrap_or_default());
         }
         match (uri, &named[..]) {
             // A file given by hand goes before the environment.
             (Some(uri), []) => Self::uri(loaded, &uri),
             (Some(uri), _) if global.config.is_empty() => Self::uri(loaded, &uri),
-            (_, [backend]) => Ok(Self { loaded, backend }),
+            (_, [backend]) => Ok(Self {
+                loaded,
+                backend,
+                by_default: false,
+            }),
+            (None, []) if backends().contains(&DEFAULT) => {
+                let mut chosen = Self::named(loaded, DEFAULT, "")?;
+                chosen.by_default = true;
+                Ok(chosen)
+            }
             (None, []) => Err(
                 Error::new(ErrorKind::ConfigInvalid, "nothing says which registry to ask").with_hint(
                     format!(
@@ -51,27 +63,45 @@ impl Chosen {
         }
     }
 
+    fn named(loaded: Loader, backend: &str, servers: &str) -> Result<Self> {
+        let (loaded, backend) = loaded.servers(backend, servers)?;
+        Ok(Self {
+            loaded,
+            backend,
+            by_default: false,
+        })
+    }
+
     fn uri(loaded: Loader, uri: &str) -> Result<Self> {
         let parsed = parse_uri(uri)?;
-        let loaded = loaded.uri(&parsed)?;
-        let (loaded, backend) = loaded.servers(&parsed.scheme, "")?;
-        Ok(Self { loaded, backend })
+        Self::named(loaded.uri(&parsed)?, &parsed.scheme, "")
     }
 
-    /// What a file declares, `register` and `agent` register: no other command does by the way.
-    pub(crate) fn builder(&self) -> Result<ClientBuilder> {
-        let builder = builder_from(&self.loaded, self.backend)?;
-        Ok(builder.register_on_startup(false))
+    /// Sets a field, such as `local.lifetime`.
+    pub(crate) fn set(mut self, path: &str, value: impl Into<serde_json::Value>) -> Result<Self> {
+        self.loaded = self.loaded.set(path, value)?;
+        Ok(self)
     }
 
-    pub(crate) fn client(&self) -> Result<Client> {
-        self.builder()?.build()
+    /// A client, made further by `build`; a registry that nobody chose is named to whoever sits there.
+    pub(crate) fn client(&self, build: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Result<Client, Fault> {
+        // What a file declares, `register` and `agent` register: no other command does by the way.
+        let builder = builder_from(&self.loaded, self.backend)?.register_on_startup(false);
+        let client = build(builder).build()?;
+        if self.by_default {
+            let info = client.info();
+            show::note(&format!(
+                "no registry is configured: this is `{}`, the file {}",
+                info.scheme, info.address
+            ))?;
+        }
+        Ok(client)
     }
 }
 
 /// A client as the words of the call say.
-pub(crate) fn client(global: &Global) -> Result<Client> {
-    Chosen::by(global)?.client()
+pub(crate) fn client(global: &Global) -> Result<Client, Fault> {
+    Chosen::by(global)?.client(|builder| builder)
 }
 
 /// The files and the environment, and the backends that the files name.

@@ -25,6 +25,8 @@ pub(crate) struct Identity {
     /// The agent's address: that of services without one.
     pub(crate) address: String,
     pub(crate) server: bool,
+    /// Where it answers DNS.
+    pub(crate) dns: Option<String>,
 }
 
 /// The agent behind a client; clones share what is known.
@@ -91,6 +93,11 @@ impl Agent {
             version: word(told.config.version),
             address: told.member.addr,
             server: told.config.server,
+            dns: told
+                .debug_config
+                .dns
+                .iter()
+                .find_map(|address| Some(address.strip_prefix("udp://")?.to_owned())),
         })
     }
 

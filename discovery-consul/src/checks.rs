@@ -83,6 +83,17 @@ fn maintenance_check(id: &str, health: &HealthReport) -> wire::RegisterCheck {
     }
 }
 
+/// The check that holds what somebody else than the owner reported; it turns critical when that counts no longer.
+pub(crate) fn reported(id: &str, report: &HealthReport, valid_for: Duration) -> wire::ReportedCheck {
+    wire::ReportedCheck {
+        id: format!("{id}:reported"),
+        name: "reported",
+        service_id: id.to_owned(),
+        ttl: go(valid_for),
+        status: status_text(report.status),
+    }
+}
+
 fn agent_run(id: &str, check: &Check, starts: Status) -> Result<wire::RegisterCheck> {
     if check.name.contains(':') {
         return Err(invalid("check", &check.name).with_hint("give the check a name without `:`"));

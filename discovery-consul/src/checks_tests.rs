@@ -90,3 +90,15 @@ fn draining_is_part_of_the_registration() {
         (&json!("critical"), &json!("upgrade"))
     );
 }
+
+#[test]
+fn what_somebody_else_reports_is_a_check_beside_all_others() {
+    let report = HealthReport::new(Status::Warning).with_output("so-so");
+    let check = reported("api-1", &report, Duration::from_secs(86_400));
+    assert_eq!(
+        serde_json::to_value(&check).unwrap(),
+        json!({
+            "ID": "api-1:reported", "Name": "reported", "ServiceID": "api-1", "TTL": "86400000ms", "Status": "warning",
+        })
+    );
+}

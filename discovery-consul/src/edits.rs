@@ -1,5 +1,7 @@
 //! Changes of records that are there, ours or somebody else's, at the agent that owns them; their checks stay as they are.
 
+use std::time::Duration;
+
 use discovery_core::{
     Error, ErrorKind, HealthReport, Instance, InstanceId, InstanceKey, MetaChange, Query, Result,
     ServiceName, Target,
@@ -7,9 +9,11 @@ use discovery_core::{
 use serde_json::{Map, Value};
 
 use crate::{
+    checks,
     client::{Call, segment},
     convert, error,
     registry::ConsulRegistry,
+    wire,
 };
 
 /// The fields of a service that can be written back as they were read.
@@ -150,6 +154,9 @@ impl ConsulRegistry {
 
     pub(crate) async fn do_report_health(&self, key: &InstanceKey, report: &HealthReport) -> Result<()> {
         self.owned(key).await?;
+        if let Some(valid_for) = report.valid_for {
+            return self.reported(key, report, valid_for).await;
+        }
         let id = key.id.as_str();
         let known = self.asked(id);
         if known.is_some() {
@@ -166,6 +173,29 @@ impl ConsulRegistry {
             self.drain(id, report).await?;
         }
         Ok(())
+    }
+
+    /// What somebody else says of a record: a check beside all others. Whether the record drains is left as it is.
+    async fn reported(&self, key: &InstanceKey, report: &HealthReport, valid_for: Duration) -> Result<()> {
+        let client = &self.reader.client;
+        match self.own(key.id.as_str()).await? {
+            Own::Record(record) if name_of(&record) == key.service.as_str() => {}
+            Own::Hidden => {}
+            _ => return Err(self.missing(key).await?),
+        }
+        let check = checks::reported(key.id.as_str(), report, valid_for);
+        let update = wire::CheckUpdate {
+            status: convert::status_text(report.status),
+            output: &report.output,
+        };
+        let register = || Call::put("/v1/agent/check/register".to_owned()).json(&check);
+        client.send(&client.owned(register()?)).await?.ok()?;
+        // C-25: one that was there already has kept its status, and a new one has no output.
+        let path = format!("/v1/agent/check/update/{}", segment(&check.id));
+        let update = Call::put(path).json(&update)?;
+        client.send(&client.owned(update)).await?.ok()?;
+        // Of an output alone the agent tells the catalogue minutes later; of a check that is registered, at once.
+        client.send(&client.owned(register()?)).await?.ok().map(drop)
     }
 
     /// Refuses to show a status other than what the checks of somebody else's record say: they are not ours to touch.

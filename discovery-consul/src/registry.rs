@@ -333,7 +333,9 @@ impl ServiceRegistry for ConsulRegistry {
 
     async fn report_health(&self, key: &InstanceKey, report: &HealthReport) -> Result<()> {
         within("report_health", async {
-            self.reports()?;
+            if report.valid_for.is_none() {
+                self.reports()?;
+            }
             self.do_report_health(key, report).await
         })
         .await
@@ -380,6 +382,9 @@ impl ServiceRegistry for ConsulRegistry {
             }
             if let Some(node) = identity.node {
                 status = status.with_detail("node", &*node);
+            }
+            if let Some(dns) = identity.dns {
+                status = status.with_detail("dns", dns);
             }
             if let Some(datacenter) = identity.datacenter {
                 status = status.with_detail("datacenter", &*datacenter);

@@ -188,6 +188,16 @@ pub(crate) struct AgentSelf {
     pub(crate) config: AgentConfig,
     #[serde(deserialize_with = "nullable")]
     pub(crate) member: Member,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) debug_config: DebugConfig,
+}
+
+/// Settings that are no promise of Consul's: only ever shown.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct DebugConfig {
+    #[serde(rename = "DNSAddrs", deserialize_with = "nullable")]
+    pub(crate) dns: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -254,6 +264,20 @@ pub(crate) struct RegisterCheck {
     pub(crate) notes: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) deregister_critical_service_after: Option<String>,
+}
+
+/// The body of `/v1/agent/check/register`, for a check beside those of a registration.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct ReportedCheck {
+    #[serde(rename = "ID")]
+    pub(crate) id: String,
+    pub(crate) name: &'static str,
+    #[serde(rename = "ServiceID")]
+    pub(crate) service_id: String,
+    #[serde(rename = "TTL")]
+    pub(crate) ttl: String,
+    pub(crate) status: &'static str,
 }
 
 /// The body of `/v1/agent/check/update/{id}`.

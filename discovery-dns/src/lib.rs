@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod answers;
 mod backend;
 mod client;
 mod config;
@@ -23,6 +24,7 @@ mod ttl;
 mod update;
 mod wire;
 
+pub use answers::{Record, answers, system_servers};
 pub use backend::backend;
 pub use config::{
     Caching, DnsConfig, HealthAwareness, KeyAlgorithm, Resolution, Resolver, Transport, Update, Zone,

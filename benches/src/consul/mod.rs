@@ -1,6 +1,7 @@
 //! The Consul backend on a real Consul, beside a loop on reqwest and beside a bare socket.
 
 pub(crate) mod calls;
+mod cli;
 mod fixture;
 mod raw;
 mod refresh;
@@ -25,6 +26,7 @@ pub fn run(plan: &Plan, report: &mut Report) {
     let fixture = Fixture::start(&binary);
     watch::run(plan, &fixture, report);
     calls::run(plan, &fixture, report);
+    cli::run(plan, &fixture, report);
     drop(fixture);
     refresh::run(plan, &binary, report);
 }

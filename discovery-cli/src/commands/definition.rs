@@ -12,11 +12,23 @@ use discovery::{
     loader,
 };
 
-/// What a file says is to be registered.
-pub(super) fn registration(file: &Path, set: &[(String, String)]) -> Result<Registration> {
+use crate::show;
+
+/// What a file says is to be registered; what of it this release does not act on is said.
+pub(crate) fn registration(file: &Path, set: &[(String, String)]) -> Result<Registration> {
     let loaded = loader().file(file)?;
     let definition: ServiceDefinition = loaded.block("service_definition")?;
-    definition.registration(&variables(&definition, set)?)
+    let registration = definition.registration(&variables(&definition, set)?);
+    let registration =
+        registration.map_err(|error| error.with_context("file", file.display().to_string()))?;
+    if definition.connect.is_some() {
+        // Nobody may be there to read it.
+        let _ = show::note(&format!(
+            "{}: loaded, but not acted on in this release: service_definition.connect",
+            file.display()
+        ));
+    }
+    Ok(registration)
 }
 
 /// What the host says, over it the environment, over it the flags.

@@ -37,7 +37,7 @@ pub(super) async fn find(global: &Global, told: &Find) -> Result<(), Fault> {
 
 pub(super) async fn describe(global: &Global, told: &One) -> Result<(), Fault> {
     with(global, async |client| {
-        let instance = one(client, told).await?;
+        let instance = one(client, &told.name, told.service_id.as_deref(), |_| true).await?;
         Ok(show::instance(global.format, &instance)?)
     })
     .await

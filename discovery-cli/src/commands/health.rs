@@ -1,14 +1,18 @@
 //! `health`, `health-update`, `health-list` and `health-summary`.
 
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, UdpSocket},
+    sync::Arc,
+};
 
 use discovery::{
-    Error, ErrorKind, HealthReport, Instances, Query, Result, ServiceHealth, ServiceName, Status,
+    Client, Error, ErrorKind, HealthReport, Instance, Instances, Query, Result, ServiceHealth, ServiceName,
+    Status, config::format_duration,
 };
 
 use crate::{
     args::{Global, HealthList, HealthSummary, HealthUpdate, Named},
-    commands::{found, one, with},
+    commands::{found, one, some, with},
     fault::Fault,
     show,
 };
@@ -16,13 +20,7 @@ use crate::{
 pub(super) async fn health(global: &Global, told: &Named) -> Result<(), Fault> {
     let query = Query::service(&told.name)?.include_unhealthy().with_checks();
     with(global, async |client| {
-        let instances = found(client, &query).await?;
-        if instances.is_empty() {
-            return Err(Error::new(ErrorKind::NotFound, "the service has no instances")
-                .with_context("service", &told.name)
-                .with_hint("`list` shows the services there are")
-                .into());
-        }
+        let instances = some(client, &query, &told.name).await?;
         Ok(show::health(global.format, &instances)?)
     })
     .await
@@ -37,14 +35,72 @@ pub(super) async fn update(global: &Global, told: HealthUpdate) -> Result<(), Fa
                 .into(),
         );
     }
-    let report = HealthReport::new(told.status).with_output(told.output);
+    let report = HealthReport::new(told.status)
+        .with_output(told.output)
+        .with_valid_for(told.valid_for);
     with(global, async |client| {
-        let instance = one(client, &told.one).await?;
+        let host = match &told.service_id {
+            Some(_) => None,
+            None => Some(Host::of(client).await?),
+        };
+        let own = |instance: &Instance| host.as_ref().is_none_or(|host| host.owns(instance));
+        let instance = one(client, &told.name, told.service_id.as_deref(), own).await?;
         let report = report.with_draining(instance.draining);
         client.registry().report_health(&instance.key, &report).await?;
-        Ok(show::done(global.format, told.status.as_str(), &instance.key)?)
+        show::reported(global.format, told.status, &instance.key)?;
+        if client.info().scheme == "consul" {
+            show::note(&format!(
+                "it counts for {}, then it is critical until the next report; other checks count as before",
+                format_duration(told.valid_for)
+            ))?;
+        }
+        Ok(())
     })
     .await
+}
+
+/// What tells the instances of this host from others.
+enum Host {
+    /// Everything is of this host.
+    Whole,
+    /// What the agent of this node holds.
+    Node(String),
+    /// What has an address of this host.
+    Addresses,
+}
+
+impl Host {
+    async fn of(client: &Client) -> Result<Self> {
+        match client.info().scheme {
+            "local" | "memory" => Ok(Self::Whole),
+            "consul" => {
+                let status = client.registry().status().await?;
+                let mut details = status.details.into_iter();
+                Ok(match details.find(|(name, _)| name == "node") {
+                    Some((_, node)) => Self::Node(node),
+                    None => Self::Addresses,
+                })
+            }
+            _ => Ok(Self::Addresses),
+        }
+    }
+
+    fn owns(&self, instance: &Instance) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::Node(node) => instance.key.node.as_deref() == Some(node),
+            Self::Addresses => {
+                let own = |ip: IpAddr| UdpSocket::bind((ip, 0)).is_ok();
+                let name = rustix::system::uname();
+                let named = *instance.host == *name.nodename().to_string_lossy();
+                // Only an address of this host can be bound.
+                instance
+                    .host
+                    .parse()
+                    .map_or(named || &*instance.host == "localhost", own)
+            }
+        }
+    }
 }
 
 pub(super) async fn list(global: &Global, told: &HealthList) -> Result<(), Fault> {
@@ -60,9 +116,8 @@ pub(super) async fn list(global: &Global, told: &HealthList) -> Result<(), Fault
     };
     with(global, async |client| {
         let query = Query::all().include_unhealthy().with_checks();
-        let mut instances = found(client, &query).await?;
-        instances.retain(|instance| wanted(instance.status));
-        Ok(show::health(global.format, &instances)?)
+        let instances = found(client, &query).await?;
+        Ok(show::checks(global.format, &instances, wanted, true)?)
     })
     .await
 }

@@ -6,17 +6,21 @@ mod find;
 mod health;
 mod pick;
 mod register;
-mod settings;
 mod status;
+mod values;
 mod watch;
+
+use std::{io::Write as _, time::Duration};
 
 use clap::CommandFactory as _;
 use discovery::{Client, Error, ErrorKind, Instance, Query, Result};
 
+pub(crate) use self::definition::registration;
 use crate::{
-    args::{Cli, Command, Later, One},
+    agent,
+    args::{Cli, Command, Config, Global},
     fault::Fault,
-    open, show,
+    open, reference, show,
 };
 
 pub(crate) async fn run(cli: Cli) -> Result<(), Fault> {
@@ -35,27 +39,33 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Fault> {
         Command::Status(told) => status::status(global, &told).await,
         Command::TestConnection => status::test_connection(global).await,
         Command::Pick(told) => pick::pick(global, &told).await,
+        Command::Explain(told) => pick::explain(global, &told).await,
+        Command::Agent(told) => agent::agent(global, told).await,
         Command::Debug(told) => debug::debug(global, told).await,
-        Command::Config(told) => settings::settings(global, &told),
+        Command::Config(told) => values::values(global, told).await,
         Command::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "sysctl-discovery",
-                &mut std::io::stdout(),
-            );
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "sysctl-discovery", &mut script);
+            Ok(std::io::stdout().write_all(&script)?)
         }
-        Command::Man => Ok(clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?),
-        Command::Later(later) => Err(Fault::Later(match later {
-            Later::HealthCheck(_) => "health-check",
-            Later::HealthHistory(_) => "health-history",
-            Later::Metrics(_) => "metrics",
-            Later::Report(_) => "report",
-            Later::Catalog(_) => "catalog",
-            Later::Acl(_) => "acl",
-            Later::Analyze(_) => "analyze",
-        })),
+        Command::Man { command } => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(reference::command(command.as_deref())?).render(&mut page)?;
+            Ok(std::io::stdout().write_all(&page)?)
+        }
+        Command::Reference => Ok(std::io::stdout().write_all(reference::page().as_bytes())?),
+        Command::Later(later) => Err(Fault::Later(later.name())),
+    }
+}
+
+/// Whether a command goes on until somebody ends it, and knows how to end.
+pub(crate) fn stays(command: &Command) -> bool {
+    match command {
+        Command::Register(told) => told.keep_alive,
+        Command::Watch(told) => told.follow,
+        Command::Config(Config::Watch { follow, .. }) => *follow,
+        Command::Agent(_) => true,
+        _ => false,
     }
 }
 
@@ -70,25 +80,46 @@ async fn found(client: &Client, query: &Query) -> Result<Vec<Instance>, Fault> {
     Ok(all)
 }
 
-/// The one instance that is meant: by its id, or the only one there is.
-async fn one(client: &Client, one: &One) -> Result<Instance, Fault> {
-    let query = Query::service(&one.name)?.include_unhealthy().with_checks();
+/// The instances of a service that has some.
+async fn some(client: &Client, query: &Query, name: &str) -> Result<Vec<Instance>, Fault> {
+    let instances = found(client, query).await?;
+    if instances.is_empty() {
+        return Err(Error::new(ErrorKind::NotFound, "the service has no instances")
+            .with_context("service", name)
+            .with_hint("`list` shows the services there are")
+            .into());
+    }
+    Ok(instances)
+}
+
+/// The one instance that is meant: by its id, or the only one there is of those that `may` be.
+async fn one(
+    client: &Client,
+    name: &str,
+    id: Option<&str>,
+    may: impl Fn(&Instance) -> bool,
+) -> Result<Instance, Fault> {
+    let query = Query::service(name)?.include_unhealthy().with_checks();
     let mut all = found(client, &query).await?;
-    if let Some(id) = &one.service_id {
-        all.retain(|instance| instance.key.id.as_str() == id);
+    let there = all.len();
+    match id {
+        Some(id) => all.retain(|instance| instance.key.id.as_str() == id),
+        None => all.retain(may),
     }
     match all.len() {
         1 => Ok(all.remove(0)),
+        0 if id.is_none() && there > 0 => Err(Fault::Ambiguous(format!(
+            "none of the instances of {name} is of this host"
+        ))),
         0 => Err(Error::new(ErrorKind::NotFound, "no such instance")
-            .with_context("service", &one.name)
-            .with_context("id", one.service_id.clone().unwrap_or_else(|| "any".to_owned()))
+            .with_context("service", name)
+            .with_context("id", id.unwrap_or("any"))
             .with_hint("`find` and `list` show what there is")
             .into()),
-        many => {
+        several => {
             let keys: Vec<_> = all.iter().map(|instance| instance.key.to_string()).collect();
             Err(Fault::Ambiguous(format!(
-                "{} has {many} instances that could be meant: {}",
-                one.name,
+                "{name} has {several} instances that could be meant: {}",
                 keys.join(", ")
             )))
         }
@@ -96,13 +127,10 @@ async fn one(client: &Client, one: &One) -> Result<Instance, Fault> {
 }
 
 /// Opens a client, for a command that asks and ends.
-async fn with<T>(
-    global: &crate::args::Global,
-    ask: impl AsyncFnOnce(&Client) -> Result<T, Fault>,
-) -> Result<T, Fault> {
+async fn with<T>(global: &Global, ask: impl AsyncFnOnce(&Client) -> Result<T, Fault>) -> Result<T, Fault> {
     let client = open::client(global)?;
     let asked = ask(&client).await;
     // Whatever a one-shot command did stays as it is.
-    let _ = client.shutdown(std::time::Duration::from_secs(1)).await;
+    let _ = client.shutdown(Duration::from_secs(1)).await;
     asked
 }

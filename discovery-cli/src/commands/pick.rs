@@ -1,10 +1,10 @@
-//! `pick`.
+//! `pick` and `explain`.
 
 use discovery::{Query, Result, pick::strategy_named};
 
 use crate::{
-    args::{Global, Pick},
-    commands::with,
+    args::{Explain, Global, Pick},
+    commands::{some, with},
     fault::Fault,
     show,
 };
@@ -22,6 +22,21 @@ pub(super) async fn pick(global: &Global, told: &Pick) -> Result<(), Fault> {
             picked.push((**service.acquire()?.instance()).clone());
         }
         Ok(show::picks(global.format, &picked)?)
+    })
+    .await
+}
+
+pub(super) async fn explain(global: &Global, told: &Explain) -> Result<(), Fault> {
+    with(global, async |client| {
+        some(
+            client,
+            &Query::service(&told.name)?.include_unhealthy(),
+            &told.name,
+        )
+        .await?;
+        let mut all = client.explain(&told.name).await?;
+        all.sort_by(|a, b| a.instance.key.cmp(&b.instance.key));
+        Ok(show::explained(global.format, &all)?)
     })
     .await
 }

@@ -13,7 +13,12 @@ pub(super) async fn status(global: &Global, told: &StatusArgs) -> Result<(), Fau
     with(global, async |client| {
         let status = client.registry().status().await?;
         let can = told.detailed.then(|| client.capabilities());
-        Ok(show::status(global.format, client.info(), &status, can.as_ref())?)
+        Ok(show::status(
+            global.format,
+            &client.registry().info(),
+            &status,
+            can.as_ref(),
+        )?)
     })
     .await
 }
@@ -21,7 +26,12 @@ pub(super) async fn status(global: &Global, told: &StatusArgs) -> Result<(), Fau
 pub(super) async fn test_connection(global: &Global) -> Result<(), Fault> {
     with(global, async |client| {
         let status = client.registry().status().await?;
-        Ok(show::status(global.format, client.info(), &status, None)?)
+        Ok(show::status(
+            global.format,
+            &client.registry().info(),
+            &status,
+            None,
+        )?)
     })
     .await
 }

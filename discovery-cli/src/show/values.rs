@@ -1,15 +1,13 @@
 //! What programs read: `docs/reference/cli.md` describes it, and it does not change but by addition.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{borrow::Cow, collections::BTreeMap, str, sync::Arc, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use discovery::{
-    BackendInfo, BackendStatus, Capabilities, CheckResult, Instance, InstanceKey, ServiceHealth, ServiceName,
-    ServiceSummary, Status, config::Setting,
+    BackendInfo, BackendStatus, Capabilities, CheckResult, ConfigEntry, Instance, InstanceKey, ServiceHealth,
+    ServiceName, ServiceSummary, Status,
+    config::Setting,
+    pick::{Explained, Verdict},
 };
 use serde::Serialize;
 
@@ -19,6 +17,9 @@ pub(super) struct Done<'a> {
     what: &'static str,
     service: &'a str,
     id: &'a str,
+    /// Of a report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status>,
 }
 
 impl<'a> Done<'a> {
@@ -27,6 +28,64 @@ impl<'a> Done<'a> {
             what,
             service: key.service.as_str(),
             id: key.id.as_str(),
+            status: None,
+        }
+    }
+
+    /// The same, having said so.
+    pub(super) fn saying(mut self, status: Status) -> Self {
+        self.status = Some(status);
+        self
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct Registered<'a> {
+    #[serde(flatten)]
+    done: Done<'a>,
+    /// Nothing where it lives until it is deregistered.
+    ttl_seconds: Option<f64>,
+}
+
+impl<'a> Registered<'a> {
+    pub(super) fn new(key: &'a InstanceKey, ttl: Option<Duration>) -> Self {
+        Self {
+            done: Done::new("registered", key),
+            ttl_seconds: ttl.map(|ttl| ttl.as_secs_f64()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct Written<'a> {
+    #[serde(rename = "done")]
+    pub(super) what: &'static str,
+    pub(super) key: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) version: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Imported<'a> {
+    #[serde(rename = "done")]
+    pub(super) what: &'static str,
+    pub(super) keys: &'a [&'a str],
+}
+
+#[derive(Serialize)]
+pub(super) struct Step<'a> {
+    #[serde(rename = "step")]
+    what: &'static str,
+    text: &'a str,
+    millis: f64,
+}
+
+impl<'a> Step<'a> {
+    pub(super) fn new(what: &'static str, text: &'a str, took: Duration) -> Self {
+        Self {
+            what,
+            text,
+            millis: took.as_secs_f64() * 1e3,
         }
     }
 }
@@ -146,20 +205,113 @@ impl<'a> Summary<'a> {
 pub(super) struct CheckLine<'a> {
     pub(super) service: &'a str,
     pub(super) id: &'a str,
-    pub(super) check: &'a str,
+    /// Nothing where the registry keeps a status only.
+    pub(super) check: Option<&'a str>,
     pub(super) status: Status,
     pub(super) output: &'a str,
 }
 
 impl<'a> CheckLine<'a> {
+    /// A line for each check of an instance, or one for an instance without checks.
     pub(super) fn all(one: &'a Instance) -> impl Iterator<Item = Self> {
-        one.checks.iter().map(|check| Self {
+        let line = |check: Option<&'a str>, status, output| Self {
             service: one.key.service.as_str(),
             id: one.key.id.as_str(),
-            check: &check.name,
-            status: check.status,
-            output: &check.output,
-        })
+            check,
+            status,
+            output,
+        };
+        let bare = one.checks.is_empty().then(|| line(None, one.status, ""));
+        let checks = one.checks.iter();
+        let checks = checks.map(move |check| line(Some(&check.name), check.status, &check.output));
+        bare.into_iter().chain(checks)
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct ExplainedValue<'a> {
+    #[serde(flatten)]
+    instance: InstanceValue<'a>,
+    verdict: Verdict,
+    pub(super) why: &'static str,
+}
+
+impl<'a> ExplainedValue<'a> {
+    pub(super) fn of(one: &'a Explained) -> Self {
+        Self {
+            instance: InstanceValue::of(&one.instance),
+            verdict: one.verdict,
+            why: match one.verdict {
+                Verdict::Used => "takes part in picks",
+                Verdict::UsedInPanic => "takes part although it is unhealthy: too few others are left",
+                Verdict::Filtered => "a filter asks for other tags or metadata",
+                Verdict::OutsideSubset => "this client keeps to other instances",
+                Verdict::Draining => "takes no new work",
+                Verdict::Unhealthy => "its checks say that it does not serve",
+                Verdict::Ejected => "failed too often, and is left out for a while",
+                Verdict::TooFar => "instances nearer by are enough",
+                Verdict::NoWeight => "its weight is zero, and others have some",
+                _ => "there is no view of the service",
+            },
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct Entry<'a> {
+    pub(super) key: &'a str,
+    /// Nothing where it is no text.
+    value: Option<&'a str>,
+    /// Only there where it is no text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
+    pub(super) version: &'a str,
+}
+
+impl<'a> Entry<'a> {
+    pub(super) fn of(entry: &'a ConfigEntry) -> Self {
+        let value = str::from_utf8(&entry.value).ok();
+        Self {
+            key: entry.key.as_str(),
+            value,
+            base64: value.is_none().then(|| STANDARD.encode(&entry.value)),
+            version: entry.version.as_str(),
+        }
+    }
+
+    /// It on one line.
+    pub(super) fn short(&self) -> String {
+        let text = match (self.value, &self.base64) {
+            (Some(text), _) => Cow::Borrowed(text),
+            (None, base64) => Cow::Owned(format!("base64:{}", base64.as_deref().unwrap_or_default())),
+        };
+        match text.split_once('\n') {
+            Some((first, rest)) if !rest.is_empty() => format!("{first}…"),
+            Some((first, _)) => first.to_owned(),
+            None => text.into_owned(),
+        }
+    }
+}
+
+#[cfg(feature = "dns")]
+#[derive(Serialize)]
+pub(super) struct RecordValue<'a> {
+    pub(super) name: &'a str,
+    #[serde(rename = "type")]
+    pub(super) kind: &'a str,
+    pub(super) ttl_seconds: u64,
+    pub(super) value: &'a str,
+}
+
+#[cfg(feature = "dns")]
+impl<'a> RecordValue<'a> {
+    pub(super) fn of(record: &'a discovery::dns::Record) -> Self {
+        Self {
+            name: &record.name,
+            kind: &record.kind,
+            ttl_seconds: record.ttl.as_secs(),
+            value: &record.value,
+        }
     }
 }
 
@@ -179,13 +331,13 @@ impl<'a> StatusValue<'a> {
     pub(super) fn of(info: &'a BackendInfo, status: &'a BackendStatus, can: Option<&Capabilities>) -> Self {
         let able = |can: &Capabilities| {
             BTreeMap::from([
-                ("can register", can.register),
-                ("can report health", can.report_health),
-                ("can list services", can.list_services),
-                ("can watch everything", can.watch_all),
-                ("has datacenters", can.datacenters),
-                ("has namespaces", can.namespaces),
-                ("runs checks", can.runs_checks),
+                ("can_register", can.register),
+                ("can_report_health", can.report_health),
+                ("can_list_services", can.list_services),
+                ("can_watch_everything", can.watch_all),
+                ("has_datacenters", can.datacenters),
+                ("has_namespaces", can.namespaces),
+                ("runs_checks", can.runs_checks),
             ])
         };
         Self {
@@ -225,65 +377,5 @@ impl<'a> SettingValue<'a> {
             value: &setting.value,
             origin: setting.origin.to_string(),
         }
-    }
-}
-
-/// A change that a watch saw.
-#[derive(Debug, Serialize)]
-pub(crate) struct Change {
-    /// Seconds since 1970, as this program saw it.
-    time: f64,
-    #[serde(rename = "change")]
-    what: &'static str,
-    service: String,
-    id: String,
-    address: String,
-    status: Status,
-    /// What is different, of one that changed.
-    difference: String,
-}
-
-impl Change {
-    pub(crate) fn new(what: &'static str, one: &Instance, difference: String) -> Self {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or(Duration::ZERO);
-        Self {
-            time: now.as_secs_f64(),
-            what,
-            service: one.key.service.to_string(),
-            id: one.key.id.to_string(),
-            address: one.address(),
-            status: one.status,
-            difference,
-        }
-    }
-}
-
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            what,
-            id,
-            address,
-            status,
-            ..
-        } = self;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "seconds since 1970 are neither negative nor many"
-        )]
-        let second = self.time as u64 % 86_400;
-        let (hour, minute) = (second / 3600, second / 60 % 60);
-        write!(
-            f,
-            "{hour:02}:{minute:02}:{:02}Z {what:<8} {id} {address} {status}",
-            second % 60
-        )?;
-        if !self.difference.is_empty() {
-            write!(f, " ({})", self.difference)?;
-        }
-        Ok(())
     }
 }

@@ -132,6 +132,7 @@ impl Records {
                         status: before.instance.status,
                         draining: before.instance.draining,
                         output: before.output.to_string(),
+                        valid_for: None,
                     });
                 }
                 old.group.clone()

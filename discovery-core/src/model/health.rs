@@ -1,6 +1,6 @@
 //! Health: of an instance, of one check, of a service.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +82,9 @@ pub struct HealthReport {
     pub draining: bool,
     /// A line for people, shown by the registry where it can.
     pub output: String,
+    /// Set where somebody else than the owner reports: how long it counts. A registry that can (Consul) keeps such a report
+    /// as a check beside all others, so that it hides none of them; elsewhere it counts until the next report.
+    pub valid_for: Option<Duration>,
 }
 
 impl HealthReport {
@@ -104,6 +107,13 @@ impl HealthReport {
     #[must_use]
     pub fn with_draining(mut self, draining: bool) -> Self {
         self.draining = draining;
+        self
+    }
+
+    /// The same report by somebody else than the owner, which counts for so long.
+    #[must_use]
+    pub fn with_valid_for(mut self, valid_for: Duration) -> Self {
+        self.valid_for = Some(valid_for);
         self
     }
 }
