@@ -14,7 +14,7 @@ use discovery_core::{
         default_paths, duration, parse_uri,
     },
     memory::{MemoryConfig, MemoryStore},
-    pick::strategy_named,
+    pick::{Balancing, strategy_named},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -136,7 +136,7 @@ const RESERVED: &[&str] = &[
 ];
 
 /// The `client:` block: what a client of any backend does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ClientConfig {
@@ -153,6 +153,8 @@ pub struct ClientConfig {
     pub snapshot_dir: Option<PathBuf>,
     /// How services are balanced; goes before what `high_availability` says.
     pub load_balancing: Option<String>,
+    /// What goes around every strategy.
+    pub balancing: Balancing,
 }
 
 impl Default for ClientConfig {
@@ -163,6 +165,7 @@ impl Default for ClientConfig {
             linger: Duration::from_secs(30),
             snapshot_dir: None,
             load_balancing: None,
+            balancing: Balancing::default(),
         }
     }
 }
@@ -325,7 +328,7 @@ pub fn loader() -> Loader {
 /// As [`Client::from_config`].
 pub fn builder_from(loaded: &Loader, backend: &str) -> Result<ClientBuilder> {
     let client: ClientConfig = loaded.block("client")?;
-    let mut builder = Client::builder(connect(loaded, backend)?);
+    let mut builder = Client::builder(connect(loaded, backend)?).balancing(client.balancing);
     #[cfg(feature = "dns")]
     if matches!(backend, DNS | DNS_BLOCK) {
         // SRV records say how they want to be balanced.
