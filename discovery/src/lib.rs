@@ -6,6 +6,8 @@
 //! This crate is what applications use. What backends implement, and the planes below the client, are in
 //! `discovery_core`, re-exported here.
 
+#[cfg(any(feature = "reqwest-middleware", feature = "tonic", feature = "tower"))]
+pub mod adapters;
 mod builder;
 mod client;
 mod open;
@@ -35,6 +37,8 @@ mod pages {
     struct GettingStarted;
     #[doc = include_str!("../../docs/guides/configuration.md")]
     struct Configuration;
+    #[doc = include_str!("../../docs/guides/adapters.md")]
+    struct Adapters;
     #[cfg(feature = "dns")]
     #[doc = include_str!("../../docs/guides/dns.md")]
     struct Dns;
