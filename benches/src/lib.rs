@@ -2,6 +2,8 @@
 //!
 //! `README.md` tells the method and how to read the figures.
 
+pub mod breaker;
+pub mod build;
 pub mod consul;
 pub mod dns;
 pub mod etcd;
@@ -12,5 +14,11 @@ pub mod k8s;
 pub mod lookup;
 pub mod pick;
 pub mod publish;
+pub mod strategies;
 mod upstream;
 pub mod world;
+
+/// As the library's sources that are compiled here know it.
+mod resilience {
+    pub(crate) use discovery_core::resilience::CircuitState;
+}

@@ -3,17 +3,20 @@
 use std::{ffi::OsString, fs, path::PathBuf, process::ExitCode};
 
 use discovery_bench::{
-    consul, dns, etcd, eureka, fanout,
+    breaker, build, consul, dns, etcd, eureka, fanout,
     harness::{Plan, Report},
-    k8s, lookup, pick, publish,
+    k8s, lookup, pick, publish, strategies,
 };
 
 type Race = fn(&Plan, &mut Report);
 
-const RACES: [(&str, Race); 9] = [
+const RACES: [(&str, Race); 12] = [
     ("pick", pick::run),
+    ("strategies", strategies::run),
     ("lookup", lookup::run),
+    ("build", build::run),
     ("publish", publish::run),
+    ("breaker", breaker::run),
     ("fanout", fanout::run),
     ("consul", consul::run),
     ("etcd", etcd::run),
@@ -21,6 +24,12 @@ const RACES: [(&str, Race); 9] = [
     ("eureka", eureka::run),
     ("k8s", k8s::run),
 ];
+
+/// Those that need no server, G1 to G8, under one name.
+const BALANCING: (&str, [&str; 6]) = (
+    "balancing",
+    ["pick", "strategies", "lookup", "build", "publish", "breaker"],
+);
 
 struct Args {
     plan: Plan,
@@ -40,6 +49,7 @@ fn args() -> Result<Args, lexopt::Error> {
         match arg {
             Long("short") => args.plan = Plan::short(),
             Long("out") => args.out = Some(parser.value()?.parse()?),
+            Value(name) if name == BALANCING.0 => args.only.extend(BALANCING.1.map(OsString::from)),
             Value(name) if RACES.iter().any(|race| name == race.0) => args.only.push(name),
             other => return Err(other.unexpected()),
         }
@@ -52,7 +62,7 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => {
             eprintln!(
-                "{error}\nusage: discovery-bench [--short] [--out FILE] [pick|lookup|publish|fanout|consul|etcd|dns|eureka|k8s]…"
+                "{error}\nusage: discovery-bench [--short] [--out FILE] [balancing|pick|strategies|lookup|build|publish|breaker|fanout|consul|etcd|dns|eureka|k8s]…"
             );
             return ExitCode::from(2);
         }

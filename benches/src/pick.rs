@@ -9,10 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use discovery_core::{
-    Instance,
-    pick::{STRATEGIES, strategy_named},
-};
+use discovery_core::Instance;
 use futures::FutureExt;
 use tokio::sync::watch;
 use tower::{Service as _, ServiceExt, load::PendingRequests};
@@ -22,8 +19,8 @@ use crate::{
     world::{Live, World},
 };
 
-const SIZES: [usize; 3] = [10, 1000, 10_000];
-const THREADS: usize = 2;
+pub(crate) const SIZES: [usize; 3] = [10, 1000, 10_000];
+pub(crate) const THREADS: usize = 2;
 const OURS: &str = "ours: Reader::pick";
 
 type Slice = Arc<[Arc<Instance>]>;
@@ -42,7 +39,7 @@ fn floor(slice: Slice) -> Batch {
     })
 }
 
-fn reader(live: &Live) -> Batch {
+pub(crate) fn reader(live: &Live) -> Batch {
     let mut reader = live.service.reader();
     batch(move || {
         black_box(reader.pick());
@@ -50,7 +47,7 @@ fn reader(live: &Live) -> Batch {
 }
 
 /// Picks, and counts the call as in flight until it is dropped.
-fn acquire(live: &Live) -> Batch {
+pub(crate) fn acquire(live: &Live) -> Batch {
     let service = live.service.clone();
     batch(move || {
         drop(black_box(service.acquire()));
@@ -82,7 +79,7 @@ fn watch_atomic(current: watch::Receiver<Vec<Arc<Instance>>>, next: Arc<AtomicUs
 
 /// Answers with its number, at once.
 #[derive(Debug)]
-struct Echo(usize);
+pub(crate) struct Echo(pub(crate) usize);
 
 impl tower::Service<()> for Echo {
     type Response = usize;
@@ -109,11 +106,16 @@ fn tower_balance(n: usize) -> Batch {
     })
 }
 
+/// Addresses as pingora reads them.
+#[cfg(feature = "pingora")]
+pub(crate) fn hosts(n: usize) -> impl Iterator<Item = String> {
+    (0..n).map(|i| format!("10.{}.{}.{}:8000", i >> 16, (i >> 8) & 255, i & 255))
+}
+
 #[cfg(feature = "pingora")]
 fn pingora(n: usize) -> impl FnMut() -> Batch {
     use pingora_load_balancing::{LoadBalancer, selection::RoundRobin};
-    let hosts = (0..n).map(|i| format!("10.{}.{}.{}:8000", i >> 16, (i >> 8) & 255, i & 255));
-    let balancer = LoadBalancer::<RoundRobin>::try_from_iter(hosts).expect("addresses");
+    let balancer = LoadBalancer::<RoundRobin>::try_from_iter(hosts(n)).expect("addresses");
     let balancer = Arc::new(balancer);
     move || {
         let balancer = balancer.clone();
@@ -149,86 +151,8 @@ fn contenders(n: usize, live: &Live) -> Vec<Contender> {
     ]
 }
 
-/// The least busy of all, as everybody writes it: by looking at all.
-fn full_scan(loads: Arc<[(Arc<Instance>, Arc<AtomicUsize>)]>, counts: bool) -> Batch {
-    batch(move || {
-        let least = loads.iter().min_by_key(|(_, load)| load.load(Relaxed));
-        let (instance, load) = black_box(least.expect("instances"));
-        if counts {
-            let held = (instance.clone(), load.clone());
-            load.fetch_add(1, Relaxed);
-            black_box(&held);
-            held.1.fetch_sub(1, Relaxed);
-        }
-    })
-}
-
-/// Every strategy among some that are busy: about two calls in flight each, a tenth of them ended again.
-fn strategies(plan: &Plan, report: &mut Report) {
-    let world = World::quiet();
-    let (mut all, mut busy) = (Vec::new(), Vec::new());
-    let sizes = plan.sizes(&SIZES);
-    for &n in sizes {
-        let mut new = |name: String, make: &mut dyn FnMut() -> Batch| {
-            all.push(Contender::new(Box::leak(name.into_boxed_str()), n, THREADS, make));
-        };
-        for name in STRATEGIES {
-            let strategy = strategy_named(name).expect("a strategy");
-            let live = world.balanced(&format!("{name}-{n}"), n, &strategy);
-            busy.extend((0..2 * n).map(|_| live.service.acquire().expect("instances")));
-            let ends = busy.len() - n / 5;
-            busy.truncate(ends);
-            new(format!("{name}: pick"), &mut || reader(&live));
-            if name == "least_connections" {
-                new(format!("{name}: acquire"), &mut || acquire(&live));
-            }
-            if ["consistent_hash", "maglev", "rendezvous"].contains(&name) {
-                new(format!("{name}: pick_by 16 bytes"), &mut || {
-                    let (mut reader, mut key) = (live.service.reader(), 0u128);
-                    batch(move || {
-                        key = key.wrapping_add(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-                        black_box(reader.pick_by(key.to_le_bytes()));
-                    })
-                });
-            }
-        }
-        let scanned = world.service(&format!("scanned-{n}"), n);
-        let loads: Arc<[_]> = scanned
-            .instances
-            .iter()
-            .map(|instance| (instance.clone(), Arc::new(AtomicUsize::new(2))))
-            .collect();
-        loads
-            .iter()
-            .step_by(10)
-            .for_each(|(_, load)| load.store(1, Relaxed));
-        new("full scan: pick".to_owned(), &mut || {
-            full_scan(loads.clone(), false)
-        });
-        new("full scan: acquire".to_owned(), &mut || {
-            full_scan(loads.clone(), true)
-        });
-    }
-    let table = race(plan, "strategies", "round_robin: pick", all);
-    if sizes.contains(&1000) {
-        for what in ["pick", "acquire"] {
-            let at = |who: &str| -> &'static str { Box::leak(format!("{who}: {what}").into_boxed_str()) };
-            let (ours, scan) = ((at("least_connections"), 1000, 1), (at("full scan"), 1000, 1));
-            report.goals([table.goal(
-                "2.1",
-                format!("least_connections {what} / full scan, n=1000"),
-                0.08,
-                ours,
-                scan,
-            )]);
-        }
-    }
-    report.table(table);
-}
-
 /// Races them.
 pub fn run(plan: &Plan, report: &mut Report) {
-    strategies(plan, report);
     let world = World::quiet();
     let sizes = plan.sizes(&SIZES);
     let mut all = Vec::new();

@@ -1,13 +1,21 @@
 //! One change among many instances, until a pick can see it.
 
-use std::sync::Arc;
+use std::{
+    hint::black_box,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use discovery_core::Instance;
 
 use crate::{
-    harness::{Batch, Contender, Plan, Report, batch, race},
-    world::{World, instances},
+    harness::{Batch, Cell, Contender, Plan, Report, Table, batch, clock, race},
+    world::{Live, World, instances},
 };
 
 /// The library's own source: its sequence is no part of its API.
@@ -101,8 +109,63 @@ fn our_resolver(n: usize) -> Batch {
     })
 }
 
+/// Picks that are timed together, and how often.
+const TOGETHER: usize = 256;
+const TIMES: usize = 40_000;
+const QUIET: &str = "p99, nothing changes";
+const BUSY: &str = "p99, 1000 changes/s";
+
+/// Nanoseconds of a pick, of which one in a hundred takes longer.
+fn p99(live: &Live) -> f64 {
+    let mut reader = live.service.reader();
+    let mut times: Vec<f64> = (0..TIMES)
+        .map(|_| {
+            let start = clock::wall();
+            for _ in 0..TOGETHER {
+                black_box(reader.pick());
+            }
+            (clock::wall() - start) / TOGETHER as f64
+        })
+        .collect();
+    times.sort_unstable_by(f64::total_cmp);
+    times[TIMES * 99 / 100]
+}
+
+/// Picks on one thread, while another publishes changes of what is picked from.
+fn picks_beside_changes(plan: &Plan) -> Table {
+    const N: usize = 1000;
+    let ticks = clock::Ticks::now();
+    let world = World::quiet();
+    let live = world.service("busy", N);
+    let mut changes = Changes::of("busy", N);
+    let mut subscription = live.service.subscribe();
+    let (mut quiet, mut busy) = (Cell::new(QUIET, N, 1), Cell::new(BUSY, N, 1));
+    for _ in 0..plan.rounds {
+        quiet.samples.push(Some(p99(&live)));
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Relaxed) {
+                    live.upsert(changes.next().1);
+                    world.runtime.block_on(async {
+                        subscription.next().await.expect("a changed view");
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    });
+                }
+            });
+            busy.samples.push(Some(p99(&live)));
+            stop.store(true, Relaxed);
+        });
+    }
+    Table::new("pick p99", "ns", QUIET, vec![quiet, busy], ticks)
+}
+
 /// Races them.
 pub fn run(plan: &Plan, report: &mut Report) {
+    let table = picks_beside_changes(plan);
+    let what = "p99 of picks, 1000 changes/s / none".to_owned();
+    report.goals([table.goal("publish", what, 2.0, (BUSY, 1000, 1), (QUIET, 1000, 1))]);
+    report.table(table);
     let sizes = plan.sizes(&SIZES);
     let mut all = Vec::new();
     for &n in sizes {

@@ -12,7 +12,7 @@ use discovery_core::{
     Instance, InstanceId, InstanceKey, Lease, LeaseGroup, MetaChange, Query, Registration, Renewal, Result,
     Scope, ServiceName, ServiceRegistry, ServiceSummary, Snapshot, TaskGroup, WatchEvent, WatchStream,
     Watcher,
-    pick::{RoundRobin, Service, Strategy},
+    pick::{Endpoints, Picker, RoundRobin, Service, Strategy},
     resolver::{Resolver, ResolverOptions},
 };
 use futures::{StreamExt, stream};
@@ -20,13 +20,18 @@ use tokio::{runtime::Runtime, sync::mpsc};
 
 /// Instances of `service` on `port`s of one host.
 pub fn instances(service: &str, n: usize, port: u16) -> Vec<Arc<Instance>> {
+    weighted(service, n, port, |_| 1)
+}
+
+/// The same with weights.
+pub fn weighted(service: &str, n: usize, port: u16, weight: impl Fn(usize) -> u16) -> Vec<Arc<Instance>> {
     let name = ServiceName::observed(service);
     (0..n)
         .map(|i| {
             let id = InstanceId::observed(format!("{service}-{i}"));
             let key = InstanceKey::new("bench", name.clone(), id);
             let host = format!("10.{}.{}.{}", i >> 16, (i >> 8) & 255, i & 255);
-            Arc::new(Instance::builder(key, host, port).build())
+            Arc::new(Instance::builder(key, host, port).weight(weight(i)).build())
         })
         .collect()
 }
@@ -134,6 +139,21 @@ impl Live {
     }
 }
 
+/// A strategy that keeps what it is asked to prepare for.
+#[derive(Debug, Default)]
+struct Keep(Mutex<Endpoints>);
+
+impl Strategy for Keep {
+    fn name(&self) -> &'static str {
+        "keep"
+    }
+
+    fn prepare(&self, endpoints: &Endpoints) -> Box<dyn Picker> {
+        lock(&self.0).clone_from(endpoints);
+        RoundRobin.prepare(endpoints)
+    }
+}
+
 impl World {
     /// An empty registry, whose watches run on `runtime`.
     pub fn new(runtime: Runtime) -> Self {
@@ -165,7 +185,19 @@ impl World {
 
     /// The same, balanced like this.
     pub fn balanced(&self, name: &str, n: usize, strategy: &Arc<dyn Strategy>) -> Live {
-        let instances = instances(name, n, 8000);
+        self.of(name, instances(name, n, 8000), strategy)
+    }
+
+    /// What a strategy prepares pickers for.
+    pub fn endpoints(&self, name: &str, instances: Vec<Arc<Instance>>) -> Endpoints {
+        let kept = Arc::<Keep>::default();
+        self.of(name, instances, &(kept.clone() as Arc<dyn Strategy>));
+        lock(&kept.0).clone()
+    }
+
+    /// Adds a service of these instances, balanced like this, and waits until its view shows them.
+    pub fn of(&self, name: &str, instances: Vec<Arc<Instance>>, strategy: &Arc<dyn Strategy>) -> Live {
+        let n = instances.len();
         let (events, later) = mpsc::unbounded_channel();
         let feed = Feed {
             first: instances.clone(),

@@ -36,7 +36,7 @@ pub(crate) struct AsyncServiceRegistry(Kept);
 #[expect(clippy::too_many_arguments, reason = "what Python calls by keyword")]
 impl AsyncServiceRegistry {
     #[new]
-    #[pyo3(signature = (backend=None, *, endpoints=None, config=None, token=None, timeout=None, max_stale=None, strategy=None, snapshot_dir=None))]
+    #[pyo3(signature = (backend=None, *, endpoints=None, config=None, token=None, timeout=None, max_stale=None, strategy=None, balancing=None, snapshot_dir=None))]
     fn new(
         py: Python<'_>,
         backend: Option<String>,
@@ -46,6 +46,7 @@ impl AsyncServiceRegistry {
         timeout: Option<Seconds>,
         max_stale: Option<Seconds>,
         strategy: Option<String>,
+        balancing: Option<&Bound<'_, PyMapping>>,
         snapshot_dir: Option<PathBuf>,
     ) -> PyResult<Self> {
         let opening = Opening {
@@ -56,6 +57,7 @@ impl AsyncServiceRegistry {
             timeout,
             max_stale,
             strategy,
+            balancing,
             snapshot_dir,
         };
         opening.open(py).map(Self)

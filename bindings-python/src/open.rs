@@ -28,6 +28,7 @@ pub(crate) struct Opening<'a, 'py> {
     pub(crate) timeout: Option<Seconds>,
     pub(crate) max_stale: Option<Seconds>,
     pub(crate) strategy: Option<String>,
+    pub(crate) balancing: Option<&'a Bound<'py, PyMapping>>,
     pub(crate) snapshot_dir: Option<PathBuf>,
 }
 
@@ -40,6 +41,9 @@ impl Opening<'_, '_> {
                     .into_iter()
                     .map(|(key, value)| (format!(".{key}"), value)),
             );
+        }
+        if let Some(balancing) = self.balancing {
+            settings.push(("client.balancing".to_owned(), Value::Object(json(balancing)?)));
         }
         let token = match self.backend.as_deref() {
             Some("k8s" | "kubernetes") => ".cluster_config.token",

@@ -35,6 +35,8 @@ use crate::{
 ///     max_stale: Refuse to answer from what the registry confirmed longer ago.
 ///     strategy: How services are balanced: `round_robin`, `weighted_round_robin`, `random`, `weighted_random`,
 ///         `least_connections`, `p2c`, `peak_ewma`, `consistent_hash`, `maglev` or `rendezvous`.
+///     balancing: What goes around every strategy, as `client.balancing` in a configuration file has it:
+///         `{"outlier": {}, "locality": {"zone": "a"}, "max_in_flight": 100}`.
 ///     snapshot_dir: Where the last good answers are kept, to start from while the registry is down.
 ///
 /// Durations are `"10s"`, a number of seconds, or a `timedelta`.
@@ -54,7 +56,7 @@ pub(crate) struct ServiceRegistry(Kept);
 #[expect(clippy::too_many_arguments, reason = "what Python calls by keyword")]
 impl ServiceRegistry {
     #[new]
-    #[pyo3(signature = (backend=None, *, endpoints=None, config=None, token=None, timeout=None, max_stale=None, strategy=None, snapshot_dir=None))]
+    #[pyo3(signature = (backend=None, *, endpoints=None, config=None, token=None, timeout=None, max_stale=None, strategy=None, balancing=None, snapshot_dir=None))]
     fn new(
         py: Python<'_>,
         backend: Option<String>,
@@ -64,6 +66,7 @@ impl ServiceRegistry {
         timeout: Option<Seconds>,
         max_stale: Option<Seconds>,
         strategy: Option<String>,
+        balancing: Option<&Bound<'_, PyMapping>>,
         snapshot_dir: Option<PathBuf>,
     ) -> PyResult<Self> {
         let opening = Opening {
@@ -74,6 +77,7 @@ impl ServiceRegistry {
             timeout,
             max_stale,
             strategy,
+            balancing,
             snapshot_dir,
         };
         opening.open(py).map(Self)

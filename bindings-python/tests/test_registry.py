@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import math
@@ -17,7 +18,7 @@ import pytest
 from conftest import eventually
 
 import system_control.discovery as discovery
-from system_control.discovery import ServiceInstance, ServiceRegistry, Snapshot
+from system_control.discovery import ConfigError, ServiceInstance, ServiceRegistry, Snapshot
 
 
 def test_registers_finds_changes_and_withdraws(registry: ServiceRegistry) -> None:
@@ -148,6 +149,32 @@ def test_explains_whom_it_chooses(registry: ServiceRegistry) -> None:
         assert [one.instance.port for one in busy] == [call.instance.port]
     one = registry.explain("api")[0].to_dict()
     assert (one["verdict"], one["circuit"], one["ejected_for"]) == ("used", "closed", None)
+
+
+def test_what_goes_around_a_strategy_is_told_by_name(uri: str) -> None:
+    outlier = {"consecutive_failures": 2, "base_ejection": "1h"}
+    with ServiceRegistry(
+        "memory", config={"name": uri}, strategy="random", balancing={"tags": ["v2"], "outlier": outlier}
+    ) as registry:
+        for port, tag in ((1, "v1"), (2, "v2"), (3, "v2")):
+            registry.register("api", "127.0.0.1", port, tags=[tag])
+        service = registry.service("api")
+        eventually(lambda: len(service.snapshot()) == 3)
+
+        def fail(instance: ServiceInstance) -> None:
+            if instance.port == 2:
+                raise RuntimeError
+
+        def ejected() -> bool:
+            with contextlib.suppress(RuntimeError):
+                service.call(fail, attempts=1)
+            return any(one.verdict == "ejected" for one in registry.explain("api"))
+
+        eventually(ejected)
+        verdicts = {one.instance.port: one.verdict for one in registry.explain("api")}
+        assert verdicts == {1: "filtered", 2: "ejected", 3: "used"}
+    with pytest.raises(ConfigError, match="client.balancing"):
+        ServiceRegistry("memory", balancing={"outlier": {"consecutive": 2}})
 
 
 def test_acquire_and_call_report(registry: ServiceRegistry) -> None:

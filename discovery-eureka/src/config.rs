@@ -172,6 +172,7 @@ pub struct ServiceRegistration {
     pub ttl: Duration,
     /// How often heartbeats come; a third of the TTL, 30 s, where not set, and never more seldom than that.
     #[serde(with = "duration::option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Duration>"))]
     pub heartbeat_interval: Option<Duration>,
     /// Whether the port of a registration speaks TLS: it becomes the secure port, and the other is switched off.
     pub secure: bool,

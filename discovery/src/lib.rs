@@ -6,6 +6,8 @@
 //! This crate is what applications use. What backends implement, and the planes below the client, are in
 //! `discovery_core`, re-exported here.
 
+#[cfg(any(feature = "reqwest-middleware", feature = "tonic", feature = "tower"))]
+pub mod adapters;
 mod builder;
 mod client;
 mod definition;
@@ -52,6 +54,8 @@ mod pages {
     struct Configuration;
     #[doc = include_str!("../../docs/guides/failover.md")]
     struct Failover;
+    #[doc = include_str!("../../docs/guides/adapters.md")]
+    struct Adapters;
     #[cfg(feature = "dns")]
     #[doc = include_str!("../../docs/guides/dns.md")]
     struct Dns;

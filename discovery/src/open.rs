@@ -14,7 +14,7 @@ use discovery_core::{
         default_paths, duration, parse_uri,
     },
     memory::{MemoryConfig, MemoryStore},
-    pick::strategy_named,
+    pick::{Balancing, strategy_named},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -132,7 +132,7 @@ const RESERVED: &[&str] = &[
 ];
 
 /// The `client:` block: what a client of any backend does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -156,6 +156,8 @@ pub struct ClientConfig {
     /// Whether a client registers what its `service_definition:` declares as soon as it starts; goes before what the
     /// backend's block and `high_availability` say.
     pub auto_register: Option<bool>,
+    /// What goes around every strategy.
+    pub balancing: Balancing,
 }
 
 impl Default for ClientConfig {
@@ -167,6 +169,7 @@ impl Default for ClientConfig {
             snapshot_dir: None,
             load_balancing: None,
             auto_register: None,
+            balancing: Balancing::default(),
         }
     }
 }
@@ -369,7 +372,7 @@ pub fn builder_from(loaded: &Loader, backend: &str) -> Result<ClientBuilder> {
         sources,
         mut later,
     } = Plan::of(loaded, backend)?;
-    let mut builder = Client::builder(own);
+    let mut builder = Client::builder(own).balancing(client.balancing);
     if let Some(sources) = sources {
         builder = builder.sources(sources);
     }

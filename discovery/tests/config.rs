@@ -14,10 +14,12 @@ use std::{
 };
 
 use discovery::{
-    Check, Client, Error, ErrorKind, Query, Registration, Source, builder_for, builder_from_configs,
+    Check, Client, ClientConfig, Error, ErrorKind, Query, Registration, Source, builder_for,
+    builder_from_configs,
     config::{HighAvailability, Loader},
-    explain,
+    explain, loader,
     memory::MemoryStore,
+    pick::{Balancing, FailurePercentage, Locality, Outlier, SlowStart, Subset, SuccessRate, Verdict},
     resilience::CircuitState,
 };
 use discovery_testkit::chaos::Chaos;
@@ -370,6 +372,79 @@ async fn the_block_switches_cache_circuit_checks_and_withdrawal() {
     assert_eq!(chaos.calls("deregister"), 0);
     let left = store.backend().registry.instances(&query).await.unwrap();
     assert_eq!(left.instances.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_around_a_strategy_is_set_by_name() {
+    let (_dir, path) = file(
+        r#"memory:
+client:
+  load_balancing: "peak_ewma"
+  balancing:
+    tags: ["v2"]
+    meta: { shard: "1" }
+    subset: { client: "host-1", size: 10 }
+    locality: { datacenter: "dc1", zone: "a" }
+    slow_start: { window: "30s" }
+    outlier:
+      consecutive_failures: 3
+      base_ejection: "10s"
+      failure_percentage: {}
+      success_rate: { deviations: 0 }
+    panic_below: 30
+    max_in_flight: 100
+"#,
+    );
+    let read: ClientConfig = loader().file(&path).unwrap().block("client").unwrap();
+    let mut outlier = Outlier::default();
+    outlier.consecutive_failures = 3;
+    outlier.base_ejection = Duration::from_secs(10);
+    outlier.failure_percentage = Some(FailurePercentage::default());
+    outlier.success_rate = Some(SuccessRate {
+        deviations: 0.0,
+        ..SuccessRate::default()
+    });
+    let wanted = Balancing::default()
+        .tag("v2")
+        .meta("shard", "1")
+        .subset(Subset::new("host-1", 10))
+        .locality(Locality::new(Some("dc1"), Some("a")))
+        .slow_start(SlowStart::new(Duration::from_secs(30)))
+        .outlier(outlier)
+        .panic_below(30)
+        .max_in_flight(100);
+    assert_eq!(read.balancing, wanted);
+
+    let client = Client::from_config(&path).unwrap();
+    for (port, shard) in [(8001, "1"), (8002, "2")] {
+        let registration = Registration::builder("api", "127.0.0.1", port)
+            .tag("v2")
+            .meta("shard", shard);
+        client.register(registration.build().unwrap()).await.unwrap();
+    }
+    let mut changes = client.service("api").unwrap().subscribe();
+    while changes.next().await.unwrap().instances.len() < 2 {}
+    let explained = client.explain("api").await.unwrap();
+    let verdict = |port: u16| {
+        explained
+            .iter()
+            .find(|one| one.instance.port == port)
+            .unwrap()
+            .verdict
+    };
+    assert_eq!((verdict(8001), verdict(8002)), (Verdict::Used, Verdict::Filtered));
+    client.shutdown(Duration::from_secs(5)).await.unwrap();
+
+    for (text, says) in [
+        ("outlier: { consecutive: 3 }", "consecutive_failures"),
+        ("subset: { size: 3 }", "client"),
+        ("slow_start: { window: 0s }", "client.balancing.slow_start.window"),
+        ("panic_below: 300", "client.balancing.panic_below"),
+    ] {
+        let (kind, told) = fault(&format!("memory:\nclient:\n  balancing:\n    {text}\n"));
+        assert_eq!(kind, ErrorKind::ConfigInvalid, "{told}");
+        assert!(told.contains(says), "{told}");
+    }
 }
 
 #[test]

@@ -4,10 +4,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use discovery_bench::world::{Live, World};
+use discovery_bench::world::{Live, World, instances, weighted};
 use discovery_core::{
     Instance,
-    pick::{Outcome, Readers, STRATEGIES, strategy_named},
+    pick::{
+        Maglev, Outcome, P2c, PickContext, Readers, STRATEGIES, Strategy, WeightedRoundRobin, strategy_named,
+    },
 };
 
 const PICKS: usize = 25_000;
@@ -54,9 +56,79 @@ fn strategies(world: &World) {
     }
 }
 
+/// Every prefix of a weighted rotation is nginx's, up to a hundred instances.
+fn weighted_as_nginx(world: &World) {
+    for n in [1, 2, 10, 100] {
+        let name = format!("nginx-{n}");
+        let weight = |i: usize| u16::try_from(i * 7 % 10).unwrap_or(0) + u16::from(i == 0);
+        let instances = weighted(&name, n, 8000, weight);
+        let weights: Vec<i64> = instances.iter().map(|one| one.weight.0.into()).collect();
+        let picker = WeightedRoundRobin.prepare(&world.endpoints(&name, instances));
+        let (total, mut credits) = (weights.iter().sum::<i64>(), vec![0; n]);
+        let mut context = PickContext::at(0);
+        for turn in 0..PICKS {
+            credits
+                .iter_mut()
+                .zip(&weights)
+                .for_each(|(credit, weight)| *credit += weight);
+            // The first of the richest.
+            let richest = (0..n).rev().max_by_key(|i| credits[*i]).expect("instances");
+            credits[richest] -= total;
+            assert_eq!(picker.pick(&mut context), Some(richest), "n={n}, turn {turn}");
+        }
+        println!("ok: n={n}: {PICKS} weighted picks are nginx's");
+    }
+}
+
+/// At a hundred instances, the shares of Maglev's table differ by 1.5 % at most.
+fn maglev_is_even(world: &World) {
+    const PLACES: u64 = 65_537;
+    let picker = Maglev.prepare(&world.endpoints("even", instances("even", 100, 8000)));
+    let (mut counts, mut context) = ([0u32; 100], PickContext::at(0));
+    for place in 0..PLACES {
+        context.key = u64::try_from((u128::from(place) << 64).div_ceil(PLACES.into())).ok();
+        counts[picker.pick(&mut context).expect("instances")] += 1;
+    }
+    let (min, max) = (
+        counts.iter().min().expect("instances"),
+        counts.iter().max().expect("instances"),
+    );
+    let spread = f64::from(*max) / f64::from(*min);
+    assert!(spread <= 1.015, "shares of maglev differ by {spread}");
+    println!("ok: shares of maglev differ by {:.2} %", (spread - 1.0) * 100.0);
+}
+
+/// With ten calls in flight for each instance, beginning and ending at random, one in a hundred has twice the mean at most.
+fn p2c_is_level(world: &World) {
+    let live = world.balanced("level", 100, &(Arc::new(P2c) as _));
+    let acquire = || live.service.acquire().expect("instances");
+    let mut held: Vec<_> = (0..1000).map(|_| acquire()).collect();
+    let mut random = 1usize;
+    for _ in 0..PICKS {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let ends = (random >> 33) % held.len();
+        held.swap_remove(ends);
+        held.push(acquire());
+    }
+    let mut busy: HashMap<*const Instance, u32> = HashMap::new();
+    for one in &held {
+        *busy.entry(Arc::as_ptr(one.instance())).or_default() += 1;
+    }
+    let mut busy: Vec<u32> = busy.into_values().collect();
+    busy.sort_unstable();
+    let p99 = busy[busy.len() * 99 / 100 - 1];
+    assert!(p99 <= 20, "p99 of calls in flight is {p99}, the mean 10");
+    println!("ok: p99 of calls in flight under p2c is {p99}, the mean 10");
+}
+
 fn main() {
     let world = World::quiet();
     strategies(&world);
+    weighted_as_nginx(&world);
+    maglev_is_even(&world);
+    p2c_is_level(&world);
     for n in [1, 10, 1000, 10_000] {
         let live = world.service(&format!("api-{n}"), n);
         let mut reader = live.service.reader();

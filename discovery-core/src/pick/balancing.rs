@@ -1,7 +1,8 @@
 //! What goes around a strategy: who takes part in it now, and with what weight.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
@@ -14,13 +15,15 @@ use crate::model::Instance;
 /// What goes around every strategy of a client. Nothing does unless set.
 ///
 /// In this order: the filter, the subset, health and ejections (with the panic threshold), slow start, locality.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Balancing {
     /// Only instances that carry all of these tags.
     pub tags: Vec<String>,
     /// Only instances whose metadata has all of these values.
-    pub meta: Vec<(String, String)>,
+    pub meta: BTreeMap<String, String>,
     /// A part of the instances, the same for as long as the membership allows.
     pub subset: Option<Subset>,
     /// Instances nearby first.
@@ -34,6 +37,9 @@ pub struct Balancing {
     pub panic_below: u8,
     /// The most calls in flight at one instance that `acquire` and `call` allow; no limit unless set.
     pub max_in_flight: Option<u32>,
+    /// The view holds instances that do not serve too: they are left out of picks.
+    #[serde(skip)]
+    unhealthy_too: bool,
 }
 
 impl Default for Balancing {
@@ -41,13 +47,14 @@ impl Default for Balancing {
     fn default() -> Self {
         Self {
             tags: Vec::new(),
-            meta: Vec::new(),
+            meta: BTreeMap::new(),
             subset: None,
             locality: None,
             slow_start: None,
             outlier: None,
             panic_below: 50,
             max_in_flight: None,
+            unhealthy_too: false,
         }
     }
 }
@@ -63,7 +70,7 @@ impl Balancing {
     /// Only instances whose metadata says so too.
     #[must_use]
     pub fn meta(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.meta.push((key.into(), value.into()));
+        self.meta.insert(key.into(), value.into());
         self
     }
 
@@ -109,6 +116,14 @@ impl Balancing {
         self
     }
 
+    /// The same for a view that holds instances that do not serve too.
+    pub(crate) fn among_all(&self) -> Self {
+        Self {
+            unhealthy_too: true,
+            ..self.clone()
+        }
+    }
+
     fn narrows(&self) -> bool {
         let Self {
             tags,
@@ -117,7 +132,9 @@ impl Balancing {
             locality,
             slow_start,
             outlier,
-            ..
+            unhealthy_too,
+            panic_below: _,
+            max_in_flight: _,
         } = self;
         !tags.is_empty()
             || !meta.is_empty()
@@ -125,6 +142,7 @@ impl Balancing {
             || locality.is_some()
             || slow_start.is_some()
             || outlier.is_some()
+            || *unhealthy_too
     }
 
     fn keeps(&self, instance: &Instance) -> bool {

@@ -128,6 +128,35 @@ fn health_counts_and_too_few_left_are_panic() {
     }
 }
 
+/// A view of everything the registry knows: healthy ones are picked, and all but draining ones in panic.
+#[test]
+fn a_view_that_holds_the_unhealthy_does_not_pick_them() {
+    let mut all: Vec<Instance> = with_status(5, 1, Status::Critical)
+        .instances()
+        .iter()
+        .map(|instance| Instance::clone(instance))
+        .collect();
+    all[4].draining = true;
+    let balancing = Balancing::default().among_all();
+    for strategy in STRATEGIES {
+        assert_eq!(
+            used(&shares(&balancing, strategy, &of(all.clone()))),
+            [1, 2, 3],
+            "{strategy}"
+        );
+    }
+    for instance in &mut all {
+        instance.status = Status::Critical;
+    }
+    for strategy in STRATEGIES {
+        assert_eq!(
+            used(&shares(&balancing, strategy, &of(all.clone()))),
+            [0, 1, 2, 3],
+            "{strategy}"
+        );
+    }
+}
+
 #[test]
 fn who_drains_stays_out_even_in_panic() {
     let endpoints = of((0..4).map(|id| built(id, |it| it.draining(id < 3))));

@@ -4,8 +4,12 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
-use super::{Outcome, Service};
-use crate::{error::Error, model::Instance};
+use super::{Outcome, Picked, Service};
+use crate::{
+    error::{Error, Result},
+    model::{Instance, InstanceKey},
+    resilience::Slot,
+};
 
 /// How [`Service::call`] tries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,18 +96,19 @@ impl Service {
     ///
     /// # Cancel safety
     /// As cancel-safe as `call`; a dropped call ends its in-flight count and records no outcome.
-    pub async fn call<T, E, F, Fut>(&self, policy: &CallPolicy, mut call: F) -> Result<T, CallError<E>>
+    pub async fn call<T, E, F, Fut>(
+        &self,
+        policy: &CallPolicy,
+        mut call: F,
+    ) -> std::result::Result<T, CallError<E>>
     where
         F: FnMut(Arc<Instance>) -> Fut,
-        Fut: Future<Output = Result<T, E>>,
+        Fut: Future<Output = std::result::Result<T, E>>,
     {
         self.instances().await.map_err(CallError::NoInstance)?;
-        let budget = self.view().budget();
-        let _call = budget.enter();
-        let mut retry = None;
-        let mut tried = Vec::new();
+        let mut attempts = self.attempts(policy.attempts);
+        let mut picked = attempts.first().map_err(CallError::NoInstance)?;
         loop {
-            let picked = self.acquire_other(&tried).map_err(CallError::NoInstance)?;
             let instance = picked.instance().clone();
             let error = match timeout(policy.timeout, call(instance.clone())).await {
                 Ok(Ok(value)) => {
@@ -117,15 +122,57 @@ impl Service {
                 },
             };
             picked.report(Outcome::Failure);
-            tried.push(instance.key.clone());
-            if tried.len() >= policy.attempts as usize {
-                return Err(error);
-            }
-            drop(retry.take());
-            retry = budget.try_retry();
-            if retry.is_none() {
-                return Err(error);
-            }
+            picked = match attempts.another() {
+                Some(other) => other,
+                None => return Err(error),
+            };
         }
+    }
+
+    /// A call of up to `most` attempts, for who makes and reports them himself: adapters, mostly. [`Self::call`] is this and
+    /// a deadline.
+    pub fn attempts(&self, most: u32) -> Attempts<'_> {
+        Attempts {
+            service: self,
+            left: most,
+            tried: Vec::new(),
+            retry: None,
+            _call: self.view().budget().enter(),
+        }
+    }
+}
+
+/// One call, however many instances it tries: each time another one while there is one, and within the budget of the view.
+#[derive(Debug)]
+pub struct Attempts<'a> {
+    service: &'a Service,
+    left: u32,
+    tried: Vec<InstanceKey>,
+    retry: Option<Slot<'a>>,
+    _call: Slot<'a>,
+}
+
+impl Attempts<'_> {
+    /// The instance to try first.
+    ///
+    /// # Errors
+    /// As [`Service::acquire`].
+    pub fn first(&mut self) -> Result<Picked> {
+        let picked = self.service.acquire_other(&self.tried)?;
+        self.left = self.left.saturating_sub(1);
+        self.tried.push(picked.key.clone());
+        Ok(picked)
+    }
+
+    /// After a failure, the instance to try next; `None` where that was the last attempt, the budget is used up, or no
+    /// instance takes a call.
+    pub fn another(&mut self) -> Option<Picked> {
+        if self.left == 0 {
+            return None;
+        }
+        // The place of the attempt before is free again.
+        self.retry = None;
+        self.retry = Some(self.service.view().budget().try_retry()?);
+        self.first().ok()
     }
 }

@@ -37,6 +37,11 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Whether the instance takes part.
+    pub const fn is_used(self) -> bool {
+        matches!(self, Self::Used | Self::UsedInPanic)
+    }
+
     /// The name used in logs, the command line and Python.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Endpoints, Verdict};
 use crate::model::Instance;
 
@@ -9,7 +11,9 @@ use crate::model::Instance;
 ///
 /// Instances of its zone come first, then those of its datacenter, then all others. A tier whose healthy instances, times
 /// the overprovisioning, are not all it has passes what it lacks to the next (Envoy's priorities and figures).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Locality {
     /// Its datacenter or region; where unset, only zones are compared.
@@ -20,6 +24,13 @@ pub struct Locality {
     pub overprovisioning: u32,
     /// With fewer instances than this, all are alike.
     pub minimum_size: usize,
+}
+
+impl Default for Locality {
+    /// Nowhere: no instance is nearer than another.
+    fn default() -> Self {
+        Self::new(None, None)
+    }
 }
 
 impl Locality {
@@ -77,7 +88,7 @@ pub(super) fn tiers(
     endpoints: &Endpoints,
     verdicts: &mut [Verdict],
 ) -> Vec<Tier> {
-    let used = |verdict: &Verdict| matches!(verdict, Verdict::Used | Verdict::UsedInPanic);
+    let used = |verdict: &Verdict| verdict.is_used();
     let places: Vec<u32> = (0u32..)
         .zip(verdicts.iter())
         .filter(|(_, verdict)| used(verdict))

@@ -34,7 +34,7 @@ mod weighted_random;
 mod weighted_round_robin;
 
 pub use balancing::Balancing;
-pub use call::{CallError, CallPolicy};
+pub use call::{Attempts, CallError, CallPolicy};
 pub use consistent_hash::ConsistentHash;
 pub use explain::{Explained, Verdict};
 pub use least_connections::LeastConnections;

@@ -2,17 +2,23 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use tokio::{sync::Notify, time::Instant};
 use tracing::{info, warn};
 
 use super::Load;
-use crate::model::{Instance, ServiceName};
+use crate::{
+    config::duration,
+    model::{Instance, ServiceName},
+};
 
 /// When an instance is ejected: its circuit opens. After its time it is half open, one call at a time, until one succeeds,
 /// which closes it, or fails, which ejects it for longer.
 ///
 /// Defaults are Envoy's. Whether another may be ejected is asked before, as gRPC A50 has it: in a set of any size, one can.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Outlier {
     /// So many failures in a row eject; zero never does.
@@ -22,19 +28,27 @@ pub struct Outlier {
     /// Compares failures with a threshold; not done unless set.
     pub failure_percentage: Option<FailurePercentage>,
     /// How often rates are compared; ten times a second at most.
+    #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub interval: Duration,
     /// How long the first ejection lasts; doubled by each further one, and halved again by each clean interval.
+    #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub base_ejection: Duration,
     /// How long an ejection lasts at most.
+    #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub max_ejection: Duration,
     /// In percent of a service's instances: while so many are ejected, no other is.
     pub max_percent: u8,
 }
 
 /// Ejects those whose success rate is so far below the mean.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
 pub struct SuccessRate {
-    /// How many standard deviations below.
+    /// How many standard deviations below; zero ejects nobody.
     pub deviations: f64,
     /// How many instances must have had enough calls.
     pub minimum_instances: usize,
@@ -43,7 +57,9 @@ pub struct SuccessRate {
 }
 
 /// Ejects those of whose calls so many failed.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
 pub struct FailurePercentage {
     /// More than so many in a hundred.
     pub threshold: u8,
@@ -231,7 +247,9 @@ impl Outliers {
                 .iter()
                 .filter(move |(_, _, (good, bad))| good + bad >= calls.max(1))
         };
-        if let Some(rule) = &self.options.success_rate {
+        if let Some(rule) = &self.options.success_rate
+            && rule.deviations > 0.0
+        {
             let rates: Vec<f64> = enough(rule.minimum_calls)
                 .map(|(_, _, window)| rate(*window))
                 .collect();

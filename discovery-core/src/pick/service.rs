@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    model::{InstanceKey, Query, Snapshot},
+    model::{Instance, InstanceKey, Query, Snapshot},
 };
 
 /// A handle on one query. Clones share the view and keep a place of their own in a rotation.
@@ -151,21 +151,9 @@ impl Service {
     /// service, such as a look-up that includes the unhealthy; instances of the view come first.
     pub fn explain(&self, all: &Snapshot) -> Vec<Explained> {
         let now = self.view.load();
-        let zero = !now
-            .endpoints
-            .instances()
-            .iter()
-            .all(|instance| instance.weight.0 == 0)
-            && now.weighs;
-        let mut explained: Vec<Explained> = (0..now.endpoints.len())
-            .filter_map(|index| {
-                let (instance, load) = now.endpoints.get(index)?;
-                let verdict = match now.verdict(index) {
-                    Verdict::Used if zero && instance.weight.0 == 0 => Verdict::NoWeight,
-                    verdict => verdict,
-                };
-                Some(Explained::of(instance, load, verdict))
-            })
+        let mut explained: Vec<Explained> = now
+            .verdicts()
+            .map(|(instance, load, verdict)| Explained::of(instance, load, verdict))
             .collect();
         let serves = |source: &str| {
             let mut shown = now.endpoints.instances().iter();
@@ -192,6 +180,22 @@ impl Service {
             .collect::<Vec<_>>();
         explained.extend(others);
         explained
+    }
+
+    /// The instances that take part in picks now: what a balancer of your own would choose among.
+    ///
+    /// # Errors
+    /// `Unavailable` when nothing was ever seen or the view has expired, `Closed` after shutdown.
+    pub fn chosen(&self) -> Result<Vec<Arc<Instance>>> {
+        let now = self.view.load();
+        match now.state {
+            State::Ready => Ok(now
+                .verdicts()
+                .filter(|(_, _, verdict)| verdict.is_used())
+                .map(|(instance, _, _)| instance.clone())
+                .collect()),
+            _ => Err(now.refusal()),
+        }
     }
 
     /// Changes of the view, starting with what it is now.

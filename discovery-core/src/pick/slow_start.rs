@@ -2,21 +2,37 @@
 
 use std::{sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::Endpoints;
+use crate::config::duration;
 
 /// How an instance that was not there before comes to its full weight (Envoy's formula:
 /// weight × max(minimum, (age / window)^(1 / aggression))).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct SlowStart {
     /// How long that takes.
+    #[serde(with = "duration::positive")]
+    #[cfg_attr(feature = "schema", schemars(with = "Duration"))]
     pub window: Duration,
     /// One is linear, more is quicker at first.
+    #[serde(default = "linear")]
     pub aggression: f64,
     /// In percent of its weight: what it gets at least.
+    #[serde(default = "a_tenth")]
     pub minimum: u8,
+}
+
+fn linear() -> f64 {
+    1.0
+}
+
+fn a_tenth() -> u8 {
+    10
 }
 
 /// Between two preparations for slow starts.
@@ -31,8 +47,8 @@ impl SlowStart {
     pub fn new(window: Duration) -> Self {
         Self {
             window,
-            aggression: 1.0,
-            minimum: 10,
+            aggression: linear(),
+            minimum: a_tenth(),
         }
     }
 

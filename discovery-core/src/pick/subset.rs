@@ -1,5 +1,6 @@
 //! A part of the instances for each client, so that not everybody connects to everybody.
 
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
@@ -9,7 +10,9 @@ use super::{
 
 /// The instances a client keeps to: those that bid highest for its name (gRPC A68's rank by hash). A change of the
 /// membership changes as little of it as can be; over many clients every instance gets about the same number.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Subset {
     /// What tells this client from its siblings, such as its host name or instance id.

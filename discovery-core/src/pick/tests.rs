@@ -176,6 +176,18 @@ fn least_connections_stays_exact_when_threads_race() {
 }
 
 #[test]
+fn a_call_dropped_unreported_ends_and_has_no_outcome() {
+    let endpoints = endpoints(&[1]);
+    let load = endpoints.get(0).unwrap().1;
+    let picker = prepared("round_robin", &endpoints);
+    let (_, call) = take(&*picker, &endpoints, &mut seeded(1));
+    assert_eq!(load.in_flight(), 1);
+    drop(call);
+    assert_eq!((load.in_flight(), load.succeeded(), load.failed()), (0, 0, 0));
+    assert_eq!(load.peak_latency(), Duration::ZERO);
+}
+
+#[test]
 fn trackers_end_with_their_picker() {
     let endpoints = endpoints(&[1; 3]);
     let load = endpoints.get(0).unwrap().1.clone();

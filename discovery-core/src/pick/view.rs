@@ -18,7 +18,9 @@ use tokio::{
 
 use tracing::warn;
 
-use super::{Balancing, Endpoints, PickContext, Picked, Picker, Strategy, Verdict, round_robin::Rotation};
+use super::{
+    Balancing, Endpoints, Load, PickContext, Picked, Picker, Strategy, Verdict, round_robin::Rotation,
+};
 use crate::{
     error::{Error, ErrorKind, Result},
     model::{Instance, Query, Snapshot, Source, Target},
@@ -144,6 +146,20 @@ impl Prepared {
         }
     }
 
+    /// Each endpoint, and whether it takes part.
+    pub(super) fn verdicts(&self) -> impl Iterator<Item = (&Arc<Instance>, &Arc<Load>, Verdict)> {
+        let instances = self.endpoints.instances();
+        let weighed = self.weighs && instances.iter().any(|instance| instance.weight.0 > 0);
+        (0..self.endpoints.len()).filter_map(move |index| {
+            let (instance, load) = self.endpoints.get(index)?;
+            let verdict = match self.verdict(index) {
+                Verdict::Used if weighed && instance.weight.0 == 0 => Verdict::NoWeight,
+                verdict => verdict,
+            };
+            Some((instance, load, verdict))
+        })
+    }
+
     /// Takes the endpoint at `index` into use, if it may have one call more.
     pub(super) fn admit(&self, index: usize) -> Option<Picked> {
         let (instance, load) = self.endpoints.get(index)?;
@@ -156,7 +172,7 @@ impl Prepared {
         let n = self.endpoints.len();
         let mut places: Vec<(u16, usize)> = (0..n)
             .map(|step| (start % n + step) % n)
-            .filter(|index| matches!(self.verdict(*index), Verdict::Used | Verdict::UsedInPanic))
+            .filter(|index| self.verdict(*index).is_used())
             .filter_map(|index| {
                 let instance = self.endpoints.instances.get(index)?;
                 wanted(instance).then_some((instance.priority, index))
@@ -199,8 +215,8 @@ impl Prepared {
     }
 
     fn left_out(&self) -> usize {
-        let used = |verdict: &&Verdict| !matches!(verdict, Verdict::Used | Verdict::UsedInPanic);
-        self.filtered + self.verdicts.iter().flatten().filter(used).count()
+        let left_out = |verdict: &&Verdict| !verdict.is_used();
+        self.filtered + self.verdicts.iter().flatten().filter(left_out).count()
     }
 
     /// Why there is nothing to pick.

@@ -14,6 +14,7 @@ pub use backoff::Backoff;
 pub(crate) use backoff::full_jitter;
 pub use breaker::{Breaker, BreakerOptions, CircuitState};
 pub use budget::RetryBudget;
+pub(crate) use budget::Slot;
 pub use cache::CacheOptions;
 pub use decorator::{ResilienceOptions, Resilient};
 pub use retry::RetryPolicy;

@@ -48,6 +48,11 @@ impl Writer {
         balancing: Arc<Balancing>,
         freshness: Freshness,
     ) -> Self {
+        let balancing = if view.query().healthy_only {
+            balancing
+        } else {
+            Arc::new(balancing.among_all())
+        };
         Self {
             view,
             strategy,

@@ -278,6 +278,7 @@ class ServiceRegistry:
         timeout: _Duration | None = None,
         max_stale: _Duration | None = None,
         strategy: str | None = None,
+        balancing: Mapping[str, Any] | None = None,
         snapshot_dir: _Path | None = None,
     ) -> Self: ...
     @staticmethod
@@ -355,6 +356,7 @@ class AsyncServiceRegistry:
         timeout: _Duration | None = None,
         max_stale: _Duration | None = None,
         strategy: str | None = None,
+        balancing: Mapping[str, Any] | None = None,
         snapshot_dir: _Path | None = None,
     ) -> Self: ...
     @staticmethod
