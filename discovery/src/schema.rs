@@ -11,7 +11,7 @@ use discovery_core::{
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use crate::ClientConfig;
+use crate::{ClientConfig, FailoverConfig};
 
 /// The JSON Schema (draft 7) of a configuration file, with the blocks of the backends built in.
 pub fn schema() -> Value {
@@ -29,6 +29,7 @@ pub fn schema() -> Value {
     blocks! {
         "client": ClientConfig,
         "high_availability": HighAvailability,
+        "failover": FailoverConfig,
         "service_definition": ServiceDefinition,
         "health_checks": HealthCheckSets,
         "datacenter_federation": DatacenterFederation,
