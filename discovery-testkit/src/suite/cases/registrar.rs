@@ -134,7 +134,13 @@ async fn a_first_registration_that_fails_is_no_intent(env: Env) -> Result<()> {
     let registered = client
         .register(env.registration(&api, 1).ttl(env.ttl()).build()?)
         .await;
-    assert_eq!(kind(&registered), Some(ErrorKind::Unavailable), "{registered:?}");
+    assert!(
+        matches!(
+            kind(&registered),
+            Some(ErrorKind::Unavailable | ErrorKind::Timeout)
+        ),
+        "{registered:?}"
+    );
     env.subject.heal().await?;
     env.stays(&truth, &Query::service(&api)?, &[], env.ttl()).await?;
     client.shutdown(DEADLINE).await
