@@ -63,6 +63,7 @@ fn once(program: &OsString, words: &[&str]) {
         .expect("a program");
     assert!(
         output.status.success() && output.stdout.len() > 100,
-        "{program:?}: {output:?}"
+        "{}: {output:?}",
+        program.display()
     );
 }
