@@ -17,9 +17,7 @@ pub(crate) fn registration(file: &Path, set: &[(String, String)]) -> Result<Regi
     let variables = set.fold(Variables::default(), |variables, (name, value)| {
         variables.with(name, value)
     });
-    let registration = registration_from(&loaded, &variables);
-    let registration =
-        registration.map_err(|error| error.with_context("file", file.display().to_string()))?;
+    let registration = registration_from(&loaded, &variables)?;
     let definition: ServiceDefinition = loaded.block("service_definition")?;
     if definition.connect.is_some() {
         // Nobody may be there to read it.
