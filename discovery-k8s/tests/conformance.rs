@@ -106,6 +106,8 @@ impl Apiserver {
     fn backend(&self, mut config: K8sConfig) -> Result<Backend> {
         // The suite registers what listens on 127.0.0.1.
         config.registration.local_addresses = true;
+        // What a case registers without a TTL, nobody renews; a thousand of them take a while.
+        config.registration.ttl = Duration::from_secs(300);
         config.service_discovery.watch_timeout = Duration::from_secs(1);
         config.configmap.configmaps = vec![ConfigMapKeys::whole(self.values.as_str())];
         discovery_k8s::backend(config)
