@@ -426,10 +426,8 @@ async fn shutdown_joins_every_task_under_every_flow() {
         proxy.shutdown().await.unwrap();
         assert_eq!(proxy.counters().open, 0, "{flow:?}");
         let before = proxy.counters().accepted;
-        // Where the connection is taken, somebody else has the port by now.
-        if let Err(refused) = TcpStream::connect(proxy.addr()).await {
-            assert_eq!(refused.kind(), Io::ConnectionRefused, "{flow:?}");
-        }
+        // Refused, unless the proxy of another test has the port by now and takes or resets it: all the same not ours.
+        drop(TcpStream::connect(proxy.addr()).await);
         assert_eq!(proxy.counters().accepted, before, "{flow:?}");
     }
 }
