@@ -426,7 +426,7 @@ async fn shutdown_joins_every_task_under_every_flow() {
         proxy.shutdown().await.unwrap();
         assert_eq!(proxy.counters().open, 0, "{flow:?}");
         let before = proxy.counters().accepted;
-        // Refused, unless the proxy of another test has the port by now and takes or resets it: all the same not ours.
+        // Refused, unless a process that another test is starting has a copy of the socket until it runs its program.
         drop(TcpStream::connect(proxy.addr()).await);
         assert_eq!(proxy.counters().accepted, before, "{flow:?}");
     }
