@@ -172,7 +172,7 @@ impl<T: Object> Feed<T> {
                         debug!(%failed, "a watch broke and is opened again");
                         self.state = State::Between;
                     }
-                    Err(failed) => return Err(failed),
+                    Err(failed) => self.again(failed).await?,
                 },
             }
         }

@@ -360,6 +360,23 @@ async fn k_31_half_a_line_is_discarded_and_asked_for_again() {
     assert_eq!(server.asked("limit=").len(), 1);
 }
 
+#[tokio::test]
+async fn k_31_a_watch_that_broke_before_it_told_anything_is_opened_again_where_it_was() {
+    let server = Server::start(|asked| match asked.nth {
+        0 => Reply::json(200, &list("5", &[])),
+        1 => Reply::parts(vec![Part::Wait(Duration::from_millis(100)), Part::Cut]),
+        _ => Reply::parts(vec![line(&event("ADDED", &slice("a", "6", &[]))), open()]),
+    })
+    .await;
+    let mut feed = feed(&server);
+    step(&mut feed).await.unwrap();
+    assert_eq!(name(change(&mut feed).await), "put a@6");
+    assert_eq!(server.asked("limit=").len(), 1, "no list in between");
+    for watch in &server.asked("watch=1") {
+        assert!(watch.is("resourceVersion=5"), "{}", watch.line);
+    }
+}
+
 /// kubernetes-client/python#1148, kube#1316, kube#1791: a dead connection says nothing for ever.
 #[tokio::test]
 async fn issue_kube_1316_a_silent_watch_is_cut() {
