@@ -1,6 +1,6 @@
 //! Metrics for Prometheus.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
 use discovery::{Error, ErrorKind, Result, TaskGroup};
 use hyper::{
@@ -14,16 +14,13 @@ use hyper_util::rt::TokioIo;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 /// How many requests are answered at a time.
 const AT_ONCE: usize = 16;
 /// How long one may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The pause after a failed `accept`, such as one for want of file descriptors.
-const PAUSE: Duration = Duration::from_millis(10);
 /// Seconds, for everything that is measured: from a heartbeat on loopback to a deadline.
 const BUCKETS: [f64; 12] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
@@ -57,7 +54,11 @@ impl Exporter {
         let listener = TcpListener::bind(address).await.map_err(unheard)?;
         let addr = listener.local_addr().map_err(unheard)?;
         let tasks = TaskGroup::current()?;
-        tasks.spawn(accept(listener, handle, tasks.clone()));
+        tasks.serve(listener, AT_ONCE, move |connection| {
+            let answer = timeout(PATIENCE, answer(connection, handle.clone()));
+            // Whoever asks badly or goes away gets no answer.
+            async move { drop(answer.await) }
+        });
         Ok(Self { addr, tasks })
     }
 
@@ -69,28 +70,6 @@ impl Exporter {
         // It is over either way.
         let _ = self.tasks.join(Duration::from_secs(1)).await;
     }
-}
-
-async fn accept(listener: TcpListener, handle: PrometheusHandle, tasks: TaskGroup) {
-    let seats = Arc::new(Semaphore::new(AT_ONCE));
-    let accept = async {
-        loop {
-            // The semaphore is never closed.
-            let seat = seats.clone().acquire_owned().await;
-            let Ok((connection, _)) = listener.accept().await else {
-                sleep(PAUSE).await;
-                continue;
-            };
-            let (handle, cancelled) = (handle.clone(), tasks.cancelled().clone());
-            tasks.spawn(async move {
-                let answer = timeout(PATIENCE, answer(connection, handle));
-                // Whoever asks badly or goes away gets no answer.
-                let _ = cancelled.run_until_cancelled(answer).await;
-                drop(seat);
-            });
-        }
-    };
-    tasks.cancelled().run_until_cancelled(accept).await;
 }
 
 async fn answer(connection: TcpStream, handle: PrometheusHandle) -> hyper::Result<()> {

@@ -15,7 +15,6 @@ use arc_swap::ArcSwapOption;
 use discovery_core::{ErrorKind, Result, TaskGroup, pick::Service};
 use tokio::{
     net::{TcpListener, TcpStream, UdpSocket},
-    sync::Semaphore,
     time::{sleep, timeout},
 };
 
@@ -32,7 +31,7 @@ const QUESTION: usize = 4096;
 const CONNECTIONS: usize = 256;
 /// How long a connection may say nothing, and take to be written to.
 const IDLE: Duration = Duration::from_secs(10);
-/// The pause after a failed `accept` or `recv`, such as one for want of file descriptors.
+/// The pause after a failed `recv`.
 const PAUSE: Duration = Duration::from_millis(10);
 /// How long shutting down may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -113,7 +112,9 @@ pub async fn serve(view: &Service, config: FaceConfig) -> Result<Face> {
     for _ in 0..available_parallelism().map_or(1, usize::from).min(4) {
         tasks.spawn(datagrams(udp.clone(), desk.clone(), tasks.clone()));
     }
-    tasks.spawn(connections(tcp, desk, tasks.clone()));
+    tasks.serve(tcp, CONNECTIONS, move |connection| {
+        converse(connection, desk.clone())
+    });
     Ok(Face { addr, tasks })
 }
 
@@ -195,28 +196,8 @@ async fn datagrams(socket: Arc<UdpSocket>, desk: Arc<Desk>, tasks: TaskGroup) {
     tasks.cancelled().run_until_cancelled(serve).await;
 }
 
-async fn connections(listener: TcpListener, desk: Arc<Desk>, tasks: TaskGroup) {
-    let seats = Arc::new(Semaphore::new(CONNECTIONS));
-    let accept = async {
-        loop {
-            // The semaphore is never closed.
-            let seat = seats.clone().acquire_owned().await;
-            let Ok((connection, _)) = listener.accept().await else {
-                sleep(PAUSE).await;
-                continue;
-            };
-            let (desk, cancelled) = (desk.clone(), tasks.cancelled().clone());
-            tasks.spawn(async move {
-                cancelled.run_until_cancelled(converse(connection, &desk)).await;
-                drop(seat);
-            });
-        }
-    };
-    tasks.cancelled().run_until_cancelled(accept).await;
-}
-
 /// Answers one question after another, until the client ends it or says nothing for too long.
-async fn converse(mut connection: TcpStream, desk: &Desk) {
+async fn converse(mut connection: TcpStream, desk: Arc<Desk>) {
     while let Ok(Ok(question)) = timeout(IDLE, stream::read(&mut connection, None)).await {
         let Some(reply) = desk.answer(&question, true) else {
             return;
