@@ -26,7 +26,7 @@ pub fn registration_from(loaded: &Loader, variables: &Variables) -> Result<Regis
         .clone()
         .fill(DEFINITION, |name| value_of(name, variables))?;
     let definition: ServiceDefinition = filled.block(DEFINITION)?;
-    let registration = definition.filled();
+    let registration = definition.registration();
     registration.map_err(|error| error.with_context("block", DEFINITION))
 }
 

@@ -1,20 +1,18 @@
 //! The `service_definition:` block: what to register, in a file.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Connect, Variables};
+use super::Connect;
 use crate::{
     config::{KnownBlock, duration},
     error::Result,
     model::{Check, Registration},
 };
 
-/// The `service_definition:` block: what to register. Texts may use `{{ .name }}`, see [`Variables`].
+/// The `service_definition:` block: what to register. Texts may use `{{ .name }}`, which
+/// [`Loader::fill`](crate::config::Loader::fill) fills in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -126,69 +124,34 @@ impl ServiceDefinition {
     /// The block, for [`Loader::new`](crate::config::Loader::new).
     pub const BLOCK: KnownBlock = KnownBlock::of::<Self>("service_definition");
 
-    /// The names of the variables that its texts use.
-    ///
-    /// # Errors
-    /// `ConfigInvalid` for braces that hold no name.
-    pub fn variables(&self) -> Result<BTreeSet<&str>> {
-        let own = [&self.name, &self.address]
-            .into_iter()
-            .chain(&self.id)
-            .chain(&self.tags);
-        let checks = self.health_checks.iter().flat_map(|check| {
-            let look = match &check.look {
-                Look::Http(text) | Look::Tcp(text) | Look::Grpc(text) => std::slice::from_ref(text),
-                Look::Script(args) => args,
-            };
-            look.iter().chain([&check.name])
-        });
-        let names = own
-            .chain(self.meta.values())
-            .chain(checks)
-            .map(|text| Variables::used(text));
-        Ok(names.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
-    }
-
-    /// What to register, with every variable filled in.
-    ///
-    /// # Errors
-    /// `ConfigInvalid` for a variable that stands for nothing, `InvalidInput` for what makes no registration.
-    ///
-    /// ```
-    /// use discovery_core::config::{Loader, ServiceDefinition, Variables};
-    ///
-    /// let loaded = Loader::new(&[ServiceDefinition::BLOCK]).yaml(
-    ///     "api.yaml",
-    ///     r#"service_definition: { name: "api", address: "{{ .host_ip }}", port: 8080 }"#,
-    /// )?;
-    /// let definition: ServiceDefinition = loaded.block("service_definition")?;
-    /// let registration = definition.registration(&Variables::new([("host_ip", "10.0.0.5")]))?;
-    /// assert_eq!(registration.id.as_str(), "api-10.0.0.5-8080");
-    /// # Ok::<(), discovery_core::Error>(())
-    /// ```
-    pub fn registration(&self, variables: &Variables) -> Result<Registration> {
-        self.build(&|text| variables.fill(text).map(String::from))
-    }
-
-    /// What to register, with texts as they stand: for a definition that [`Loader::fill`](crate::config::Loader::fill) has
-    /// filled in.
+    /// What to register, with texts as they stand: [`Loader::fill`](crate::config::Loader::fill) fills in their variables.
     ///
     /// # Errors
     /// `InvalidInput` for what makes no registration.
-    pub fn filled(&self) -> Result<Registration> {
-        self.build(&|text| Ok(text.to_owned()))
-    }
-
-    fn build(&self, fill: &dyn Fn(&str) -> Result<String>) -> Result<Registration> {
-        let mut builder = Registration::builder(fill(&self.name)?, fill(&self.address)?, self.port);
+    ///
+    /// ```
+    /// use discovery_core::config::{Loader, ServiceDefinition};
+    ///
+    /// let loaded = Loader::new(&[ServiceDefinition::BLOCK])
+    ///     .yaml(
+    ///         "api.yaml",
+    ///         r#"service_definition: { name: "api", address: "{{ .host_ip }}", port: 8080 }"#,
+    ///     )?
+    ///     .fill("service_definition", |name| (name == "host_ip").then(|| "10.0.0.5".to_owned()))?;
+    /// let definition: ServiceDefinition = loaded.block("service_definition")?;
+    /// assert_eq!(definition.registration()?.id.as_str(), "api-10.0.0.5-8080");
+    /// # Ok::<(), discovery_core::Error>(())
+    /// ```
+    pub fn registration(&self) -> Result<Registration> {
+        let mut builder = Registration::builder(&self.name, &self.address, self.port);
         if let Some(id) = &self.id {
-            builder = builder.id(fill(id)?);
+            builder = builder.id(id);
         }
         for tag in &self.tags {
-            builder = builder.tag(fill(tag)?);
+            builder = builder.tag(tag);
         }
         for (key, value) in &self.meta {
-            builder = builder.meta(key, fill(value)?);
+            builder = builder.meta(key, value);
         }
         if let Some(weight) = self.weight {
             builder = builder.weight(weight);
@@ -197,29 +160,27 @@ impl ServiceDefinition {
             builder = builder.ttl(ttl);
         }
         for declared in &self.health_checks {
-            builder = builder.check(declared.check(fill)?);
+            builder = builder.check(declared.check());
         }
         builder.build()
     }
 }
 
 impl DeclaredCheck {
-    fn check(&self, fill: &dyn Fn(&str) -> Result<String>) -> Result<Check> {
+    fn check(&self) -> Check {
         let mut check = match &self.look {
-            Look::Http(url) => Check::http(fill(url)?),
-            Look::Tcp(address) => Check::tcp(fill(address)?),
-            Look::Grpc(target) => Check::grpc(fill(target)?, false),
-            Look::Script(args) => {
-                Check::script(args.iter().map(|arg| fill(arg)).collect::<Result<Vec<_>>>()?)
-            }
+            Look::Http(url) => Check::http(url),
+            Look::Tcp(address) => Check::tcp(address),
+            Look::Grpc(target) => Check::grpc(target, false),
+            Look::Script(args) => Check::script(args),
         };
-        check = check.named(fill(&self.name)?);
+        check = check.named(&self.name);
         if let Some(interval) = self.interval {
             check = check.every(interval);
         }
         if let Some(timeout) = self.timeout {
             check = check.timeout(timeout);
         }
-        Ok(check)
+        check
     }
 }

@@ -28,17 +28,19 @@ macro_rules! specification {
 
 #[test]
 fn a_service_definition_becomes_a_registration() {
-    let definition: ServiceDefinition =
-        specified("service_definition", specification!("services-api-service.yaml"));
-    let used: Vec<_> = definition.variables().unwrap().into_iter().collect();
-    assert_eq!(used, ["environment", "host_ip", "instance_id", "version"]);
+    let file = specification!("services-api-service.yaml");
+    let loaded = Loader::new(KNOWN).yaml("api-service.yaml", file).unwrap();
     let variables = Variables::new([
         ("instance_id", "node-1"),
         ("host_ip", "127.0.0.1"),
         ("version", "2.1.0"),
         ("environment", "production"),
     ]);
-    let registration = definition.registration(&variables).unwrap();
+    let filled = loaded.clone().fill("service_definition", |name| {
+        variables.get(name).map(str::to_owned)
+    });
+    let definition: ServiceDefinition = filled.unwrap().block("service_definition").unwrap();
+    let registration = definition.registration().unwrap();
     assert_eq!(registration.id.as_str(), "api-node-1");
     assert_eq!(registration.tags, ["api", "2.1.0", "production", "http"]);
     assert_eq!(registration.meta["repository"], "github.com/company/api");
@@ -51,10 +53,7 @@ fn a_service_definition_becomes_a_registration() {
         definition.connect.unwrap().sidecar_service.proxy.upstreams.len(),
         2
     );
-    let error =
-        specified::<ServiceDefinition>("service_definition", specification!("services-api-service.yaml"))
-            .registration(&Variables::default())
-            .unwrap_err();
+    let error = loaded.fill("service_definition", |_| None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConfigInvalid);
 }
 
