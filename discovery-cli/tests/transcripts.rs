@@ -19,6 +19,14 @@ fn check(page: &str) {
         "settings.yaml",
         "api:\n  timeout: 30s\n  retries: 3\nhosts: [a, b]\n",
     );
+    let folder = stage.root().display().to_string();
+    stage.write("second.yaml", &format!("local: {{ path: {folder}/two.db }}\n"));
+    stage.write(
+        "both.yaml",
+        &format!(
+            "local: {{ path: {folder}/one.db }}\nfailover:\n  name: one\n  sources: [{{ name: two, uri: \"local://{folder}/two.db\" }}]\n"
+        ),
+    );
     transcript::check(&stage, &Path::new(env!("CARGO_MANIFEST_DIR")).join(page));
 }
 
@@ -45,4 +53,9 @@ fn a_definition_in_a_file_is_filled_in() {
 #[test]
 fn what_programs_read_is_as_documented() {
     check("../docs/reference/cli-output.md");
+}
+
+#[test]
+fn of_two_sources_one_stands_by() {
+    check("tests/transcripts/failover.md");
 }

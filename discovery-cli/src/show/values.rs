@@ -241,18 +241,7 @@ impl<'a> ExplainedValue<'a> {
         Self {
             instance: InstanceValue::of(&one.instance),
             verdict: one.verdict,
-            why: match one.verdict {
-                Verdict::Used => "takes part in picks",
-                Verdict::UsedInPanic => "takes part although it is unhealthy: too few others are left",
-                Verdict::Filtered => "a filter asks for other tags or metadata",
-                Verdict::OutsideSubset => "this client keeps to other instances",
-                Verdict::Draining => "takes no new work",
-                Verdict::Unhealthy => "its checks say that it does not serve",
-                Verdict::Ejected => "failed too often, and is left out for a while",
-                Verdict::TooFar => "instances nearer by are enough",
-                Verdict::NoWeight => "its weight is zero, and others have some",
-                _ => "there is no view of the service",
-            },
+            why: one.verdict.describe(),
         }
     }
 }

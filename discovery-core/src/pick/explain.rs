@@ -58,6 +58,23 @@ impl Verdict {
             Self::NoView => "no_view",
         }
     }
+
+    /// What it means, for people.
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::Used => "takes part in picks",
+            Self::UsedInPanic => "takes part although it is unhealthy: too few others are left",
+            Self::Filtered => "a filter asks for other tags or metadata",
+            Self::OutsideSubset => "this client keeps to other instances",
+            Self::Draining => "takes no new work",
+            Self::Unhealthy => "its checks say that it does not serve",
+            Self::Ejected => "failed too often, and is left out for a while",
+            Self::TooFar => "instances nearer by are enough",
+            Self::NoWeight => "its weight is zero, and others have some",
+            Self::StandBy => "its source stands by: another one serves",
+            Self::NoView => "there is no view of the service",
+        }
+    }
 }
 
 impl fmt::Display for Verdict {
