@@ -1,15 +1,16 @@
 //! The DNS example, and the quickstart on a real BIND; `scripts/test` gets that. What cannot run is shown as ignored.
 
-use std::{
-    path::{Path, PathBuf},
-    process::{Command, Output},
-};
+mod support;
+
+use std::path::PathBuf;
 
 use discovery_testkit::server::{
     Server,
     dns::{Dns, Software},
 };
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Failed, Trial};
+
+use support::{conclude, ends, fails, on_server, run, run_built, told};
 
 const ZONE: &str = "$TTL 1
 @ SOA ns root 1 3600 600 86400 1
@@ -19,26 +20,13 @@ ns A 127.0.0.1
 
 fn main() {
     let bind = Software::Bind;
-    let quickstart = match bind.binary() {
-        Some(binary) => Trial::test("bind::quickstart", move || on_bind(binary)),
-        None => Trial::test(
-            format!("bind::quickstart (not run: {} is not set)", bind.variable()),
-            || Ok(()),
-        )
-        .with_ignored_flag(true),
-    };
     let trials = vec![
         Trial::test("dns_both_ways", || {
-            let output = run("dns", "dns", &[])?;
+            let output = run_built("dns", &[])?;
             ends(&output, "v2.api.service.discovery: picked 127.0.0.1:808")
         }),
         Trial::test("dns_without_its_feature_says_how_to_get_it", || {
-            let output = run("dns", "", &[])?;
-            let told = told(&output);
-            if output.status.success() || !told.contains("--features dns") {
-                return Err(told.into());
-            }
-            Ok(())
+            fails(&run("dns", "", &[])?, "--features dns")
         }),
         Trial::test("what_is_built_to_read_only_says_how_to_register", || {
             // Nothing is asked there.
@@ -52,41 +40,12 @@ fn main() {
             }
             Ok(())
         }),
-        quickstart,
+        on_server("bind::quickstart", bind.variable(), bind.binary(), on_bind),
     ];
-    let mut arguments = Arguments::from_args();
-    // One at a time: they build one after the other anyway.
-    arguments.test_threads = Some(1);
-    libtest_mimic::run(&arguments, trials).exit();
+    conclude(trials);
 }
 
-/// Runs an example with these features and variables.
-fn run(example: &str, features: &str, env: &[(&str, &str)]) -> Result<Output, Failed> {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let output = Command::new(cargo)
-        .args(["run", "--quiet", "--example", example, "--features", features])
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
-        .env_remove("DISCOVERY_URI")
-        .envs(env.iter().copied())
-        .output()?;
-    Ok(output)
-}
-
-fn told(output: &Output) -> String {
-    let all = [&output.stdout[..], &output.stderr].concat();
-    format!("{}:\n{}", output.status, String::from_utf8_lossy(&all))
-}
-
-/// It ended well, and said this.
-fn ends(output: &Output, text: &str) -> Result<(), Failed> {
-    let told = told(output);
-    if !output.status.success() || !told.contains(text) {
-        return Err(told.into());
-    }
-    Ok(())
-}
-
-/// It ends with exit code 0, which it does only if all of it happened, and leaves nothing registered.
+/// It leaves nothing registered.
 fn on_bind(binary: PathBuf) -> Result<(), Failed> {
     let runtime = tokio::runtime::Runtime::new()?;
     let server = Dns::of(Software::Bind, binary)
@@ -100,9 +59,8 @@ fn on_bind(binary: PathBuf) -> Result<(), Failed> {
         server.endpoint(),
         key.name
     );
-    let output = run(
+    let output = run_built(
         "quickstart",
-        "dns",
         &[("DISCOVERY_URI", &uri), ("DNS_KEY", key.secret.expose())],
     )?;
     ends(&output, "nothing stays registered")?;

@@ -1,14 +1,17 @@
 //! The quickstart and the Kubernetes example on a real kube-apiserver, under every way to find one; `scripts/test` gets it.
 
-use std::{fs, path::Path, process::Command};
+mod support;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use std::{fs, path::Path};
+
+use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 
 #[path = "../../discovery-k8s/tests/servers/mod.rs"]
 mod servers;
 
 use servers::{ADMIN, Kube};
+use support::{conclude, ends, run_built};
 
 type Env = Vec<(&'static str, String)>;
 /// The environment under which a program finds the apiserver; files go into the folder.
@@ -31,10 +34,7 @@ fn main() {
         };
         Trial::test(name, move || run(example, way)).with_ignored_flag(missing)
     });
-    let mut arguments = Arguments::from_args();
-    // One at a time: the quickstart's heartbeats are a fraction of a second apart.
-    arguments.test_threads = Some(1);
-    libtest_mimic::run(&arguments, trials.into()).exit();
+    conclude(trials.into());
 }
 
 /// Everything is in the URI, but for the token.
@@ -90,21 +90,15 @@ fn pod(kube: &Kube, folder: &Path) -> Result<Env, Failed> {
     ])
 }
 
-/// It ends with exit code 0, which it does only if all of it happened, and leaves nothing registered.
+/// It leaves nothing registered.
 fn run(example: &str, way: Way) -> Result<(), Failed> {
     let runtime = tokio::runtime::Runtime::new()?;
     let kube = runtime.block_on(Kube::start(|builder| builder))?;
     let folder = tempfile::tempdir()?;
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let run = Command::new(cargo)
-        .args(["run", "--quiet", "--example", example, "--features", "k8s"])
-        .envs(way(&kube, folder.path())?)
-        .env("SECONDS", "3")
-        .output()?;
-    if !run.status.success() {
-        let told = [run.stdout, run.stderr].concat();
-        return Err(format!("{}:\n{}", run.status, String::from_utf8_lossy(&told)).into());
-    }
+    let env = way(&kube, folder.path())?;
+    let mut env: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    env.push(("SECONDS", "3"));
+    ends(&run_built(example, &env)?, "")?;
     let backend = discovery_k8s::backend(kube.config(ADMIN))?;
     let left = runtime.block_on(backend.registry.services(&discovery::Scope::default()))?;
     if left.is_empty() {

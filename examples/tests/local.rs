@@ -1,18 +1,15 @@
 //! The quickstart on a file, which needs no server.
 
-use std::process::Command;
+mod support;
 
-#[test]
-fn the_quickstart_runs_on_a_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let uri = format!("local://{}/registry.db", folder.path().display());
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let output = Command::new(cargo)
-        .args(["run", "--quiet", "--example", "quickstart", "--features", "local"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("DISCOVERY_URI", uri)
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {told}", output.status);
+use libtest_mimic::Trial;
+
+use support::{conclude, ends, run_built};
+
+fn main() {
+    conclude(vec![Trial::test("local::quickstart", || {
+        let folder = tempfile::tempdir()?;
+        let uri = format!("local://{}/registry.db", folder.path().display());
+        ends(&run_built("quickstart", &[("DISCOVERY_URI", &uri)])?, "")
+    })]);
 }
