@@ -312,24 +312,41 @@ struct Part {
 #[derive(Debug)]
 struct Parts(Vec<Part>);
 
-impl Picker for Parts {
-    fn pick(&self, context: &mut PickContext) -> Option<usize> {
-        let part = match &*self.0 {
-            [] => return None,
-            [only] => only,
+impl Parts {
+    fn part(&self, context: &mut PickContext) -> Option<&Part> {
+        match &*self.0 {
+            [] => None,
+            [only] => Some(only),
             [.., last] => {
                 // By the key where there is one, so that it keeps to its tier.
                 let drawn = match context.key {
                     Some(key) => super::hash::mix(key, u64::MAX) >> 32,
                     None => context.rng.u64(..) >> 32,
                 };
-                self.0.iter().find(|part| drawn < part.below).unwrap_or(last)
+                Some(self.0.iter().find(|part| drawn < part.below).unwrap_or(last))
             }
-        };
-        let index = part.inner.pick(context)?;
-        match &part.places {
+        }
+    }
+}
+
+impl Part {
+    /// The place in the view of the one at `index` here.
+    fn place(&self, index: usize) -> Option<usize> {
+        match &self.places {
             Some(places) => places.get(index).map(|place| *place as usize),
             None => Some(index),
         }
+    }
+}
+
+impl Picker for Parts {
+    fn pick(&self, context: &mut PickContext) -> Option<usize> {
+        let part = self.part(context)?;
+        part.place(part.inner.pick(context)?)
+    }
+
+    fn pick_at(&self, context: &mut PickContext, now: Instant) -> Option<usize> {
+        let part = self.part(context)?;
+        part.place(part.inner.pick_at(context, now)?)
     }
 }

@@ -2,10 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tokio::time::advance;
+use tokio::time::{Instant, advance};
 
 use super::{
-    Balancing, Endpoints, Locality, RoundRobin, STRATEGIES, SlowStart, Subset, Verdict,
+    Balancing, Endpoints, Locality, PickContext, Picker, RoundRobin, STRATEGIES, SlowStart, Strategy, Subset,
+    Verdict,
     fixture::{counts, endpoints, instance, of, placed, seeded},
     strategy_named,
 };
@@ -47,6 +48,40 @@ fn nothing_set_leaves_the_strategy_alone() {
     let all = Balancing::default().locality(Locality::new(None, None));
     let around = all.prepare(&RoundRobin, &endpoints(&[1; 3]));
     assert_eq!(format!("{:?}", around.picker), plain);
+}
+
+/// Keeps the time it is told.
+#[derive(Debug, Clone, Default)]
+struct Clocked(Arc<std::sync::Mutex<Vec<Instant>>>);
+
+impl Strategy for Clocked {
+    fn name(&self) -> &'static str {
+        "clocked"
+    }
+
+    fn prepare(&self, _: &Endpoints) -> Box<dyn Picker> {
+        Box::new(self.clone())
+    }
+}
+
+impl Picker for Clocked {
+    fn pick(&self, _: &mut PickContext) -> Option<usize> {
+        None
+    }
+
+    fn pick_at(&self, _: &mut PickContext, now: Instant) -> Option<usize> {
+        self.0.lock().unwrap().push(now);
+        Some(0)
+    }
+}
+
+#[test]
+fn a_time_that_was_read_already_reaches_the_strategy_through_what_is_around_it() {
+    let (clocked, now) = (Clocked::default(), Instant::now());
+    let endpoints = of((0..2).map(|id| built(id, |it| if id == 1 { it.tags(["v2"]) } else { it })));
+    let around = Balancing::default().tag("v2").prepare(&clocked, &endpoints);
+    let tagged = around.picker.pick_at(&mut seeded(1), now);
+    assert_eq!((tagged, &**clocked.0.lock().unwrap()), (Some(1), &[now][..]));
 }
 
 #[test]

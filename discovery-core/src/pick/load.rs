@@ -54,8 +54,8 @@ pub(super) trait Tracker: Send + Sync + fmt::Debug {
     fn changed(&self, slot: usize, up: bool);
 }
 
-/// Latencies lose their weight by a factor of e in this time (linkerd's figure).
-const DECAY: Duration = Duration::from_secs(10);
+/// Latencies lose their weight by a factor of e in so many nanoseconds: ten seconds (linkerd's figure).
+const DECAY: f64 = 10e9;
 
 impl Default for Load {
     fn default() -> Self {
@@ -146,19 +146,19 @@ impl Load {
 
     /// Two reports at once may lose one of them, which an average bears.
     fn measure(&self, now: Instant, latency: Duration, outcome: Outcome) {
-        let (sample, before) = (latency.as_secs_f64().max(f64::MIN_POSITIVE), self.peak(now));
-        let since = self.nanos(now).saturating_sub(self.peak_at.load(Relaxed));
-        let kept = decay(since);
-        let peak = if outcome == Outcome::Failure {
-            // To fail fast is not to be fast: its peak does not even fade.
-            f64::from_bits(self.peak.load(Relaxed)).max(sample)
-        } else if sample >= before {
+        let sample = latency.as_secs_f64().max(f64::MIN_POSITIVE);
+        let (now, peak) = (self.nanos(now), f64::from_bits(self.peak.load(Relaxed)));
+        let peak = if sample >= peak {
             sample
+        } else if outcome == Outcome::Failure {
+            // To fail fast is not to be fast: its peak does not even fade.
+            peak
         } else {
-            sample + (before - sample) * kept
+            let kept = decay(now.saturating_sub(self.peak_at.load(Relaxed)));
+            sample + (peak * kept - sample).max(0.0) * kept
         };
         self.peak.store(peak.to_bits(), Relaxed);
-        self.peak_at.store(self.nanos(now), Relaxed);
+        self.peak_at.store(now, Relaxed);
     }
 
     /// Answers how many were in flight before.
@@ -210,8 +210,9 @@ impl Load {
 }
 
 /// What is left of a latency after so long.
+#[expect(clippy::cast_precision_loss, reason = "of days it matters little")]
 fn decay(nanos: u64) -> f64 {
-    (-Duration::from_nanos(nanos).as_secs_f64() / DECAY.as_secs_f64()).exp()
+    (-(nanos as f64) / DECAY).exp()
 }
 
 /// How a call went.
@@ -247,15 +248,21 @@ impl Picked {
         }
     }
 
-    /// A call, if the instance may have one more: its circuit lets it through, and fewer than `most` are in flight.
-    pub(super) fn admitted(instance: &Arc<Instance>, load: &Arc<Load>, most: Option<u32>) -> Option<Self> {
+    /// A call from `now` on, if the instance may have one more: its circuit lets it through, and fewer than `most` are in
+    /// flight.
+    pub(super) fn admitted(
+        instance: &Arc<Instance>,
+        load: &Arc<Load>,
+        most: Option<u32>,
+        now: Instant,
+    ) -> Option<Self> {
         let trial = load.circuit.admit()?;
         let before = load.enter();
         // Dropped, it ends the count and the trial.
         let picked = Self {
             instance: instance.clone(),
             load: load.clone(),
-            since: Instant::now(),
+            since: now,
             trial,
         };
         most.is_none_or(|most| before < most).then_some(picked)

@@ -53,8 +53,12 @@ impl Cheaper {
 impl Picker for Cheaper {
     #[inline]
     fn pick(&self, context: &mut PickContext) -> Option<usize> {
+        self.pick_at(context, Instant::now())
+    }
+
+    #[inline]
+    fn pick_at(&self, context: &mut PickContext, now: Instant) -> Option<usize> {
         let (first, second) = self.alias.two(&mut context.rng)?;
-        let now = Instant::now();
         Some(if self.cost(second, now)? < self.cost(first, now)? {
             second
         } else {

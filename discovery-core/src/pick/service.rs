@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     Explained, Load, PickContext, Picked, Reader, Verdict, View, hash_key,
@@ -121,10 +121,11 @@ impl Service {
         let now = self.view.load();
         let mut context = PickContext::at(self.cursor.fetch_add(1, Ordering::Relaxed));
         context.key = key;
-        let index = now.pick(&mut context).ok_or_else(|| now.refusal())?;
-        match now.admit(index) {
+        let at = Instant::now();
+        let index = now.pick_at(&mut context, at).ok_or_else(|| now.refusal())?;
+        match now.admit(index, at) {
             Some(picked) => Ok(picked),
-            None => now.first(index + 1, |_| true).ok_or_else(Prepared::exhausted),
+            None => now.first(index + 1, at, |_| true).ok_or_else(Prepared::exhausted),
         }
     }
 
@@ -141,7 +142,8 @@ impl Service {
             }
         }
         // A random strategy may have missed them, and the rotation may be shared.
-        match now.first(fastrand::usize(..), |instance| !tried.contains(&instance.key)) {
+        let untried = |instance: &Instance| !tried.contains(&instance.key);
+        match now.first(fastrand::usize(..), Instant::now(), untried) {
             Some(picked) => Ok(picked),
             None => self.acquire(),
         }

@@ -161,14 +161,19 @@ impl Prepared {
     }
 
     /// Takes the endpoint at `index` into use, if it may have one call more.
-    pub(super) fn admit(&self, index: usize) -> Option<Picked> {
+    pub(super) fn admit(&self, index: usize, now: Instant) -> Option<Picked> {
         let (instance, load) = self.endpoints.get(index)?;
-        Picked::admitted(instance, load, self.max_in_flight)
+        Picked::admitted(instance, load, self.max_in_flight, now)
     }
 
     /// The first endpoint from `start` on that takes part, is wanted, and may have one call more; of the lowest priority number
     /// where they differ.
-    pub(super) fn first(&self, start: usize, wanted: impl Fn(&Instance) -> bool) -> Option<Picked> {
+    pub(super) fn first(
+        &self,
+        start: usize,
+        now: Instant,
+        wanted: impl Fn(&Instance) -> bool,
+    ) -> Option<Picked> {
         let n = self.endpoints.len();
         let mut places: Vec<(u16, usize)> = (0..n)
             .map(|step| (start % n + step) % n)
@@ -179,7 +184,7 @@ impl Prepared {
             })
             .collect();
         places.sort_by_key(|(priority, _)| *priority);
-        places.into_iter().find_map(|(_, index)| self.admit(index))
+        places.into_iter().find_map(|(_, index)| self.admit(index, now))
     }
 
     /// Why all that take part are refused.
@@ -200,6 +205,15 @@ impl Prepared {
         match &self.choice {
             Choice::Rotation(rotation) => rotation.pick(context),
             Choice::Other(picker) => picker.pick(context),
+        }
+    }
+
+    /// The same at a time that was read already.
+    #[inline]
+    pub(super) fn pick_at(&self, context: &mut PickContext, now: Instant) -> Option<usize> {
+        match &self.choice {
+            Choice::Rotation(rotation) => rotation.pick(context),
+            Choice::Other(picker) => picker.pick_at(context, now),
         }
     }
 
