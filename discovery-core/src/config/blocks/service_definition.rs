@@ -11,8 +11,7 @@ use crate::{
     model::{Check, Registration},
 };
 
-/// The `service_definition:` block: what to register. Texts may use `{{ .name }}`, which
-/// [`Loader::fill`](crate::config::Loader::fill) fills in.
+/// The `service_definition:` block: what to register. Texts may use `{{ .name }}`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
