@@ -375,6 +375,29 @@ async fn a_start_waits_for_the_first_source_for_a_moment_only() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_first_source_that_has_nothing_waits_for_the_next_for_a_moment_only() {
+    // A moment slower than the first: what it has is what there is.
+    let (a, b) = (Place::new(), Place::with(&[11]).await);
+    b.chaos.latency(Duration::from_millis(600));
+    let late = client(&[&a, &b]);
+    assert_eq!(
+        shown(&late.service("api").unwrap().ready().await.unwrap()),
+        ["b:11"]
+    );
+    late.shutdown(SECOND).await.unwrap();
+
+    // Silent: there is nothing, as the first says.
+    let (a, b) = (Place::new(), Place::with(&[11]).await);
+    b.chaos.stall();
+    let alone = client(&[&a, &b]);
+    let started = Instant::now();
+    let seen = alone.service("api").unwrap().ready().await.unwrap();
+    assert_eq!((seen.source, shown(&seen)), (Source::Live, Vec::new()));
+    assert!(started.elapsed() <= 2 * SECOND, "{:?}", started.elapsed());
+    alone.shutdown(SECOND).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_source_has_one_watch_and_shutdown_ends_them_all() {
     let (a, b) = (Place::with(&[1]).await, Place::with(&[11]).await);
     let client = client(&[&a, &b]);

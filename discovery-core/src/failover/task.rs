@@ -223,6 +223,13 @@ impl Task {
         let good = standings.get(self.current).is_some_and(Standing::is_good);
         // Before it can be seen, so that who sees it and asks is told the same.
         self.tell(before, good);
+        // Nothing is no answer yet while another source has had no time for one.
+        let nothing = standings
+            .get(self.current)
+            .is_some_and(|tier| tier.worth == Worth::Empty);
+        if nothing && self.shown.is_empty() && standings.iter().any(|tier| tier.waiting) {
+            return;
+        }
         let views = self
             .tiers
             .get(self.current)
