@@ -52,7 +52,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The name of a lease, as etcd's tools print it.
 pub(crate) fn group(id: i64) -> LeaseGroup {
-    LeaseGroup::new(format!("{id:x}"))
+    LeaseGroup::new(format!("{id:016x}"))
 }
 
 /// The lease a group names; 64 bits, never through a float (E-8).

@@ -26,6 +26,8 @@ fn e_8_e_39_ids_keep_their_64_bits() {
         assert_eq!(id_of(&group(id)), Some(id));
     }
     assert_eq!(id_of(&LeaseGroup::new("nonsense")), None);
+    // As `etcdctl lease list` has it, all digits of it.
+    assert_eq!(group(0x0e32_a221_5b6c_6006).as_str(), "0e32a2215b6c6006");
 }
 
 #[tokio::test]
