@@ -8,15 +8,13 @@ use std::{
     collections::VecDeque,
     pin::Pin,
     sync::{Arc, Mutex, OnceLock},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use discovery_core::{Error, ErrorKind, Result, TaskGroup};
 use futures::{Stream, StreamExt, future::poll_fn};
-use tokio::{
-    sync::oneshot,
-    time::{Instant, Sleep, sleep_until},
-};
+use slab::Slab;
+use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Streaming;
 
 use crate::{
@@ -48,12 +46,16 @@ struct Shared {
     line: Mutex<Option<Line>>,
 }
 
-/// Who waits for an answer, in the order of asking, which is that of the answers.
+/// What is asked for, in the order of asking, which is that of the answers.
 #[derive(Debug, Default)]
 struct Queue {
     asks: VecDeque<Ask>,
+    /// Who asked.
+    slots: Slab<Slot>,
     /// How many of them the stream has taken.
     taken: usize,
+    /// The stream has taken all it may, and takes no more before half of them are answered: many at a time, not one by one.
+    full: bool,
     /// The stream that may take: the others are of lines that broke.
     stream: u64,
     /// Of the stream, while there is nothing to take.
@@ -66,10 +68,55 @@ struct Queue {
 struct Ask {
     id: i64,
     until: Instant,
-    tell: oneshot::Sender<Result<i64>>,
+    slot: usize,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Waits(Waker),
+    Told(Result<i64>),
+    /// Nobody has a use for the answer any more.
+    Left,
 }
 
 impl Queue {
+    fn push(&mut self, id: i64, until: Instant, waker: Waker) -> usize {
+        let slot = self.slots.insert(Slot::Waits(waker));
+        self.asks.push_back(Ask { id, until, slot });
+        self.wake();
+        slot
+    }
+
+    /// What who asked is told, once it is.
+    fn poll(&mut self, slot: usize, cx: &mut Context<'_>) -> Poll<Result<i64>> {
+        if let Slot::Waits(waker) = &mut self.slots[slot] {
+            waker.clone_from(cx.waker());
+            return Poll::Pending;
+        }
+        match self.slots.remove(slot) {
+            Slot::Told(told) => Poll::Ready(told),
+            Slot::Waits(_) | Slot::Left => {
+                let lost = error::error(ErrorKind::Unexpected, "a keep-alive was lost");
+                Poll::Ready(Err(lost))
+            }
+        }
+    }
+
+    fn tell(&mut self, slot: usize, told: Result<i64>) {
+        match std::mem::replace(&mut self.slots[slot], Slot::Told(told)) {
+            Slot::Waits(waker) => waker.wake(),
+            Slot::Told(_) | Slot::Left => drop(self.slots.remove(slot)),
+        }
+    }
+
+    /// Who asked went away.
+    fn leave(&mut self, slot: usize) {
+        match &mut self.slots[slot] {
+            waits @ Slot::Waits(_) => *waits = Slot::Left,
+            Slot::Told(_) | Slot::Left => drop(self.slots.remove(slot)),
+        }
+    }
+
     /// Notes an answer, and tells who asked; nobody where it is about none of them.
     fn answered(&mut self, answer: &KeepAliveResponse) {
         let asked = self.asks.iter().take(self.taken);
@@ -78,15 +125,15 @@ impl Queue {
         };
         if let Some(ask) = self.asks.remove(place) {
             self.taken -= 1;
-            // Who no longer waits has no use for it.
-            let _ = ask.tell.send(Ok(answer.ttl));
+            self.tell(ask.slot, Ok(answer.ttl));
             self.wake();
         }
     }
 
     /// Wakes the stream where there is something to take.
     fn wake(&mut self) {
-        if self.taken < WINDOW
+        let most = if self.full { WINDOW / 2 } else { WINDOW };
+        if self.taken < most
             && self.taken < self.asks.len()
             && let Some(sender) = self.sender.take()
         {
@@ -97,16 +144,22 @@ impl Queue {
     /// Tells those who have waited for as long as one may.
     fn expire(&mut self, now: Instant, failed: &Error) {
         let late = self.asks.partition_point(|ask| ask.until <= now);
-        for ask in self.asks.drain(..late) {
-            let _ = ask.tell.send(Err(failed.clone()));
+        for _ in 0..late {
+            self.fail_first(failed);
         }
     }
 
     /// Tells everybody.
     fn fail(&mut self, failed: &Error) {
         self.taken = 0;
-        for ask in self.asks.drain(..) {
-            let _ = ask.tell.send(Err(failed.clone()));
+        while !self.asks.is_empty() {
+            self.fail_first(failed);
+        }
+    }
+
+    fn fail_first(&mut self, failed: &Error) {
+        if let Some(ask) = self.asks.pop_front() {
+            self.tell(ask.slot, Err(failed.clone()));
         }
     }
 }
@@ -123,7 +176,7 @@ impl Requests {
     /// request a server says nothing, and would be taken for silent.
     fn new(queue: &Arc<Mutex<Queue>>) -> Self {
         let mut state = lock(queue);
-        (state.taken, state.sender) = (0, None);
+        (state.taken, state.full, state.sender) = (0, false, None);
         state.stream += 1;
         let (queue, stream) = (queue.clone(), state.stream);
         Self { queue, stream }
@@ -145,6 +198,7 @@ impl Stream for Requests {
             queue.taken += 1;
             return Poll::Ready(Some(KeepAliveRequest { id }));
         }
+        queue.full = queue.taken == WINDOW;
         queue.sender = Some(cx.waker().clone());
         Poll::Pending
     }
@@ -215,24 +269,13 @@ impl KeepAlives {
     ///
     /// # Cancel safety
     /// May be dropped at any time; the answer is read all the same.
-    pub(crate) async fn ask(&self, id: i64) -> Result<i64> {
-        let (tell, told) = oneshot::channel();
-        let until = Instant::now() + self.shared.client.config().request_timeout;
-        let read = {
-            let mut queue = lock(&self.shared.queue);
-            if queue.asks.len() >= MOST {
-                return Err(error::error(ErrorKind::RateLimited, "too many keep-alives wait"));
-            }
-            queue.asks.push_back(Ask { id, until, tell });
-            queue.wake();
-            std::mem::replace(&mut queue.read, true)
-        };
-        if !read {
-            self.read()?;
+    pub(crate) fn ask(&self, id: i64, now: Instant) -> Asked<'_> {
+        Asked {
+            alive: self,
+            id,
+            until: now + self.shared.client.config().request_timeout,
+            slot: None,
         }
-        // A task that ends tells everybody.
-        told.await
-            .unwrap_or_else(|_| Err(error::error(ErrorKind::Unexpected, "a keep-alive was lost")))
     }
 
     /// Starts the task that reads.
@@ -250,6 +293,47 @@ impl KeepAlives {
         let cancelled = tasks.cancelled().clone();
         tasks.spawn(async move { cancelled.run_until_cancelled(reading.run()).await });
         Ok(())
+    }
+}
+
+/// A keep-alive; it asks when it is first polled.
+pub(crate) struct Asked<'a> {
+    alive: &'a KeepAlives,
+    id: i64,
+    until: Instant,
+    slot: Option<usize>,
+}
+
+impl Future for Asked<'_> {
+    type Output = Result<i64>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<i64>> {
+        let mut queue = lock(&self.alive.shared.queue);
+        if let Some(slot) = self.slot {
+            let told = ready!(queue.poll(slot, cx));
+            self.slot = None;
+            return Poll::Ready(told);
+        }
+        if queue.asks.len() >= MOST {
+            let many = error::error(ErrorKind::RateLimited, "too many keep-alives wait");
+            return Poll::Ready(Err(many));
+        }
+        // The task that reads tells everybody, at the latest when it ends.
+        self.slot = Some(queue.push(self.id, self.until, cx.waker().clone()));
+        let read = std::mem::replace(&mut queue.read, true);
+        drop(queue);
+        if !read {
+            self.alive.read()?;
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot {
+            lock(&self.alive.shared.queue).leave(slot);
+        }
     }
 }
 

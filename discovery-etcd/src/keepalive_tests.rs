@@ -1,16 +1,23 @@
 use std::time::Duration;
 
-use futures::FutureExt;
-
 use super::*;
 use crate::config::EtcdConfig;
 
-type Told = oneshot::Receiver<Result<i64>>;
+/// Who asked.
+struct Told<'a> {
+    queue: &'a Mutex<Queue>,
+    slot: usize,
+}
 
-fn asked(queue: &Mutex<Queue>, id: i64, until: Instant) -> Told {
-    let (tell, told) = oneshot::channel();
-    lock(queue).asks.push_back(Ask { id, until, tell });
-    told
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        lock(self.queue).leave(self.slot);
+    }
+}
+
+fn asked(queue: &Mutex<Queue>, id: i64, until: Instant) -> Told<'_> {
+    let slot = lock(queue).push(id, until, Waker::noop().clone());
+    Told { queue, slot }
 }
 
 fn soon() -> Instant {
@@ -28,8 +35,15 @@ fn answer(queue: &Mutex<Queue>, id: i64, ttl: i64) {
     lock(queue).answered(&KeepAliveResponse { id, ttl });
 }
 
-fn told(told: Told) -> Option<Result<i64>> {
-    told.now_or_never().map(|told| told.expect("an answer"))
+fn told(told: Told<'_>) -> Option<Result<i64>> {
+    let mut cx = Context::from_waker(Waker::noop());
+    match lock(told.queue).poll(told.slot, &mut cx) {
+        Poll::Ready(answer) => {
+            std::mem::forget(told);
+            Some(answer)
+        }
+        Poll::Pending => None,
+    }
 }
 
 #[tokio::test]
@@ -63,11 +77,19 @@ async fn no_more_are_under_way_than_the_window_holds() {
         assert_eq!(next(&mut requests), Poll::Ready(Some(id)));
     }
     assert!(next(&mut requests).is_pending());
-    answer(&queue, 0, 30);
+    for id in 0..128 {
+        answer(&queue, id, 30);
+        assert!(lock(&queue).sender.is_some(), "half of them at a time");
+    }
+    answer(&queue, 128, 30);
     assert!(lock(&queue).sender.is_none(), "the stream is woken");
     assert_eq!(next(&mut requests), Poll::Ready(Some(256)));
     assert!(next(&mut requests).is_pending());
     assert_eq!(all.len(), 257);
+    let late = asked(&queue, 257, soon());
+    lock(&queue).wake();
+    assert_eq!(next(&mut requests), Poll::Ready(Some(257)), "there is room");
+    drop(late);
 }
 
 #[tokio::test]
@@ -91,7 +113,9 @@ async fn a_new_stream_asks_again_for_what_is_not_answered() {
     answer(&queue, 2, 30);
     answer(&queue, 3, 29);
     assert_eq!(told(two).unwrap().unwrap(), 29);
-    assert!(lock(&queue).asks.is_empty());
+    let queue = lock(&queue);
+    assert!(queue.asks.is_empty());
+    assert!(queue.slots.is_empty(), "also of who went away");
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,7 +140,7 @@ async fn who_asks_is_told_that_there_is_no_way() {
     drop(closed);
     let alive = KeepAlives::new(Client::new(EtcdConfig::at([address])).unwrap());
     for _ in 0..2 {
-        let asked = futures::future::join_all((0..10).map(|id| alive.ask(id))).await;
+        let asked = futures::future::join_all((0..10).map(|id| alive.ask(id, Instant::now()))).await;
         for failed in asked {
             assert_eq!(failed.unwrap_err().kind(), ErrorKind::Unavailable);
         }

@@ -54,7 +54,7 @@ impl Keys {
 
     /// The key of a record.
     pub(crate) fn of(&self, service: &ServiceName, id: &InstanceId) -> String {
-        format!("{}{service}/{id}", self.prefix)
+        [&*self.prefix, service.as_str(), "/", id.as_str()].concat()
     }
 
     /// Where the records of a target are. The slash at the end keeps `web` apart from `web2`.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use discovery_core::{Error, ErrorKind, HealthReport, LeaseGroup, Result};
+use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
 use crate::{
@@ -30,7 +31,18 @@ pub(crate) struct Leases {
 struct State {
     /// The lease that new registrations of this TTL, in seconds as asked for, live by.
     shared: HashMap<i64, i64>,
-    held: HashMap<i64, Held>,
+    held: HashMap<i64, Held, RandomState>,
+    /// Our records, by their keys. The lease of one may be gone.
+    members: HashMap<String, Member, RandomState>,
+}
+
+/// A record that we wrote.
+#[derive(Debug)]
+struct Member {
+    /// What it lives by.
+    lease: i64,
+    /// The health it was last made to show.
+    shown: Option<HealthReport>,
 }
 
 /// A lease we were granted.
@@ -38,8 +50,6 @@ struct State {
 struct Held {
     ttl: Duration,
     confirmed: Instant,
-    /// The keys of our records that live by it, and the health they were last made to show.
-    members: HashMap<String, Option<HealthReport>>,
     /// Keys of which a write may still be on its way.
     unsure: HashSet<String>,
     /// It is let expire: its members register again, by another one.
@@ -81,9 +91,8 @@ impl Leases {
     /// The lease that `key` lives by, if we wrote it.
     pub(crate) fn of(&self, key: &str) -> Option<i64> {
         let state = lock(&self.state);
-        let mut held = state.held.iter();
-        held.find(|(_, held)| held.members.contains_key(key))
-            .map(|(id, _)| *id)
+        let id = state.members.get(key)?.lease;
+        state.held.contains_key(&id).then_some(id)
     }
 
     /// How long a lease lives without renewal, as the server said (E-1).
@@ -137,7 +146,6 @@ impl Leases {
             Held {
                 ttl: Duration::from_secs(u64::try_from(granted.ttl()).unwrap_or_default()),
                 confirmed: Instant::now(),
-                members: HashMap::new(),
                 unsure: HashSet::new(),
                 retired: false,
             },
@@ -159,18 +167,12 @@ impl Leases {
     /// Notes how a write of `key` ended, where that is known: written, or not.
     pub(crate) fn wrote(&self, id: i64, key: &str, written: bool) {
         let mut state = lock(&self.state);
-        if written {
-            for (other, held) in &mut state.held {
-                if *other != id {
-                    held.members.remove(key);
-                }
-            }
-        }
         if let Some(held) = state.held.get_mut(&id) {
             held.unsure.remove(key);
-            if written {
-                held.members.insert(key.to_owned(), None);
-            }
+        }
+        if written {
+            let (lease, shown) = (id, None);
+            state.members.insert(key.to_owned(), Member { lease, shown });
         }
     }
 
@@ -178,9 +180,9 @@ impl Leases {
     /// late does not live on: members that are left register again, by another lease.
     pub(crate) fn withdrawn(&self, key: &str) {
         let mut state = lock(&self.state);
+        state.members.remove(key);
         let mut retired = Vec::new();
         for (id, held) in &mut state.held {
-            held.members.remove(key);
             if held.unsure.remove(key) {
                 held.retired = true;
                 retired.push(*id);
@@ -192,9 +194,9 @@ impl Leases {
     /// Notes the health a record shows by now.
     pub(crate) fn shown(&self, id: i64, key: &str, report: &HealthReport) {
         let mut state = lock(&self.state);
-        let held = state.held.get_mut(&id);
-        if let Some(shown) = held.and_then(|held| held.members.get_mut(key)) {
-            *shown = Some(report.clone());
+        let member = state.members.get_mut(key);
+        if let Some(member) = member.filter(|member| member.lease == id) {
+            member.shown = Some(report.clone());
         }
     }
 
@@ -230,51 +232,58 @@ impl Leases {
         if lock(&self.state).held.get(&id).is_none_or(|held| held.retired) {
             return Err(gone());
         }
-        let ttl = self.alive.ask(id).await?;
-        self.answered(id, ttl)
+        self.ask(id).await
     }
 
-    /// Keeps a lease alive once, for those of its records that are named, and answers the places of those that are not known
+    /// Keeps a lease alive once, for those of its records that are named, and answers the places of those that were not known
     /// to show this health.
     ///
     /// # Errors
     /// As [`Self::beat`], and `NotFound` when one of them does not live by it, as far as we know.
-    pub(crate) async fn renew(&self, id: i64, records: &[(String, &HealthReport)]) -> Result<Vec<usize>> {
-        if !self.holds(id, records.iter().map(|(key, _)| &**key)) {
-            return Err(gone());
+    pub(crate) async fn renew<'a>(
+        &self,
+        id: i64,
+        records: impl Iterator<Item = (String, &'a HealthReport)>,
+    ) -> Result<Vec<usize>> {
+        let changed = self.unlike(id, records).ok_or_else(gone)?;
+        self.ask(id).await?;
+        Ok(changed)
+    }
+
+    async fn ask(&self, id: i64) -> Result<()> {
+        // The server counts from later on.
+        let now = Instant::now();
+        let ttl = self.alive.ask(id, now).await?;
+        self.answered(id, now, ttl)
+    }
+
+    /// The places of those records that are not known to show this health; nothing unless all of them live by this lease, as
+    /// far as we know, and it is not let expire.
+    fn unlike<'a>(
+        &self,
+        id: i64,
+        records: impl Iterator<Item = (String, &'a HealthReport)>,
+    ) -> Option<Vec<usize>> {
+        let state = lock(&self.state);
+        state.held.get(&id).filter(|held| !held.retired)?;
+        let mut unlike = Vec::new();
+        for (place, (key, report)) in records.enumerate() {
+            let member = state.members.get(&key).filter(|member| member.lease == id)?;
+            if member.shown.as_ref() != Some(report) {
+                unlike.push(place);
+            }
         }
-        let ttl = self.alive.ask(id).await?;
-        self.answered(id, ttl)?;
-        Ok(self.unlike(id, records))
+        Some(unlike)
     }
 
-    /// Whether all of these keys live by this lease, as far as we know, and it is not let expire.
-    fn holds<'a>(&self, id: i64, mut keys: impl Iterator<Item = &'a str>) -> bool {
-        let state = lock(&self.state);
-        let held = state.held.get(&id).filter(|held| !held.retired);
-        held.is_some_and(|held| keys.all(|key| held.members.contains_key(key)))
-    }
-
-    /// The places of those records that are not known to show this health.
-    fn unlike(&self, id: i64, records: &[(String, &HealthReport)]) -> Vec<usize> {
-        let state = lock(&self.state);
-        let held = state.held.get(&id);
-        let shows = |(key, report): &(String, &HealthReport)| {
-            let shown = held.and_then(|held| held.members.get(key)?.as_ref());
-            shown == Some(*report)
-        };
-        let places = 0..records.len();
-        places.filter(|place| !shows(&records[*place])).collect()
-    }
-
-    /// Notes what the server says of a lease: gone when no time is left, which is no error to it (E-2, E-9).
-    fn answered(&self, id: i64, ttl: i64) -> Result<()> {
+    /// Notes what the server said of a lease when it was asked: gone when no time is left, which is no error to it (E-2, E-9).
+    fn answered(&self, id: i64, asked: Instant, ttl: i64) -> Result<()> {
         if ttl <= 0 {
             self.forget(id);
             return Err(gone());
         }
         if let Some(held) = lock(&self.state).held.get_mut(&id) {
-            held.confirmed = Instant::now();
+            held.confirmed = asked;
             held.ttl = Duration::from_secs(u64::try_from(ttl).unwrap_or_default());
         }
         Ok(())

@@ -83,8 +83,8 @@ impl EtcdRegistry {
     async fn do_renew(&self, group: &LeaseGroup, renewal: &Renewal) -> Result<()> {
         let id = lease::id_of(group).ok_or_else(lease::gone)?;
         let records = renewal.members.iter();
-        let records: Vec<_> = records.map(|(key, report)| (self.key(key), report)).collect();
-        let changed = self.leases.renew(id, &records).await?;
+        let records = records.map(|(key, report)| (self.key(key), report));
+        let changed = self.leases.renew(id, records).await?;
         if changed.is_empty() {
             return Ok(());
         }
