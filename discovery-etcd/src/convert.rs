@@ -1,10 +1,7 @@
 //! Values to instances and back; pure.
 
-use std::collections::BTreeMap;
-
 use discovery_core::{
-    ErrorKind, HealthReport, Instance, InstanceKey, Locality, MetaChange, Registration, Result, Status,
-    Weight,
+    ErrorKind, HealthReport, Instance, InstanceKey, Locality, MetaChange, Registration, Result, Weight,
 };
 use serde_json::Value;
 
@@ -18,7 +15,9 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Record {
     format: Format,
-    native: Native,
+    address: String,
+    port: u16,
+    rest: Rest,
 }
 
 impl Record {
@@ -26,30 +25,31 @@ impl Record {
         let health = &registration.health;
         Self {
             format,
-            native: Native {
-                address: registration.address.to_string(),
-                port: registration.port,
-                rest: Rest {
-                    tags: registration.tags.clone(),
-                    meta: registration.meta.clone(),
-                    ports: registration.ports.clone(),
-                    status: health.status,
-                    draining: health.draining,
-                    output: health.output.clone(),
-                    weight: registration.weight.0,
-                    priority: 0,
-                    zone: None,
-                },
+            address: registration.address.to_string(),
+            port: registration.port,
+            rest: Rest {
+                tags: registration.tags.clone(),
+                meta: registration.meta.clone(),
+                ports: registration.ports.clone(),
+                status: health.status,
+                draining: health.draining,
+                output: health.output.clone(),
+                weight: registration.weight.0,
+                ..Rest::default()
             },
         }
     }
 
     /// Reads a value in either form; nothing where it is neither.
     pub(crate) fn read(value: &[u8]) -> Option<Self> {
-        if let Ok(native) = serde_json::from_slice::<Native>(value) {
+        if let Ok(mut rest) = serde_json::from_slice::<Rest>(value)
+            && let (Some(address), Some(port)) = (rest.address.take(), rest.port.take())
+        {
             return Some(Self {
                 format: Format::Native,
-                native,
+                address,
+                port,
+                rest,
             });
         }
         let grpc: Grpc = serde_json::from_slice(value).ok()?;
@@ -60,22 +60,24 @@ impl Record {
         }
         Some(Self {
             format: Format::Grpc,
-            native: Native {
-                address,
-                port,
-                rest: rest_of(grpc.metadata),
-            },
+            address,
+            port,
+            rest: rest_of(grpc.metadata),
         })
     }
 
     /// The value to write.
     pub(crate) fn write(&self) -> Result<Vec<u8>> {
         let written = match self.format {
-            Format::Native => serde_json::to_vec(&self.native),
-            Format::Grpc => serde_json::to_value(&self.native.rest).and_then(|rest| {
+            Format::Native => serde_json::to_vec(&Native {
+                address: &self.address,
+                port: self.port,
+                rest: &self.rest,
+            }),
+            Format::Grpc => serde_json::to_value(&self.rest).and_then(|rest| {
                 serde_json::to_vec(&Grpc {
                     op: 0,
-                    addr: join_address(&self.native.address, self.native.port),
+                    addr: join_address(&self.address, self.port),
                     metadata: Some(rest),
                 })
             }),
@@ -86,27 +88,27 @@ impl Record {
     }
 
     pub(crate) fn health(&self) -> HealthReport {
-        let rest = &self.native.rest;
+        let rest = &self.rest;
         HealthReport::new(rest.status)
             .with_draining(rest.draining)
             .with_output(rest.output.clone())
     }
 
     pub(crate) fn set_health(&mut self, health: &HealthReport) {
-        let rest = &mut self.native.rest;
+        let rest = &mut self.rest;
         rest.status = health.status;
         rest.draining = health.draining;
         rest.output.clone_from(&health.output);
     }
 
     pub(crate) fn change_meta(&mut self, change: &MetaChange) {
-        change.apply(&mut self.native.rest.meta);
+        change.apply(&mut self.rest.meta);
     }
 
     pub(crate) fn instance(self, key: InstanceKey) -> Instance {
-        let rest = self.native.rest;
+        let rest = self.rest;
         let zone = rest.zone.map(Into::into);
-        let mut instance = Instance::builder(key, self.native.address, self.native.port)
+        let mut instance = Instance::builder(key, self.address, self.port)
             .tags(rest.tags)
             .meta(rest.meta)
             .status(rest.status)
@@ -122,17 +124,7 @@ impl Record {
 
 /// What `Metadata` says: what we wrote there ourselves, or the flat map or single value that others write.
 fn rest_of(metadata: Option<Value>) -> Rest {
-    let mut rest = Rest {
-        tags: Vec::new(),
-        meta: BTreeMap::new(),
-        ports: Vec::new(),
-        status: Status::Passing,
-        draining: false,
-        output: String::new(),
-        weight: 1,
-        priority: 0,
-        zone: None,
-    };
+    let mut rest = Rest::default();
     match metadata {
         None | Some(Value::Null) => {}
         Some(Value::Object(map)) => {
@@ -141,7 +133,11 @@ fn rest_of(metadata: Option<Value>) -> Rest {
                 && map.contains_key("weight")
                 && let Ok(ours) = serde_json::from_value(Value::Object(map.clone()))
             {
-                return ours;
+                return Rest {
+                    address: None,
+                    port: None,
+                    ..ours
+                };
             }
             rest.meta = map.into_iter().map(|(key, value)| (key, plain(value))).collect();
         }

@@ -1,4 +1,4 @@
-use discovery_core::{InstanceId, ServiceName};
+use discovery_core::{InstanceId, ServiceName, Status};
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -1,14 +1,18 @@
 //! One range of keys: all of it at one revision, and then what changes, until the watch ends.
 
-use std::time::Duration;
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use discovery_core::{Cursor, Error, ErrorKind, Result};
-use futures::stream;
+use futures::{Stream, StreamExt, future::BoxFuture, stream};
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, Sleep, sleep_until, timeout},
 };
-use tonic::Streaming;
+use tonic::{Status, Streaming};
 use tracing::debug;
 
 use crate::{
@@ -134,151 +138,190 @@ pub(crate) enum Told {
     Confirmed(Place),
 }
 
-/// One range as it changes.
-#[derive(Debug)]
+/// One range as it changes; ends with the first failure.
 pub(crate) struct Feed {
     client: Client,
     range: Range,
+    /// It began somewhere in the history: who reads it does not know what was there before.
+    resumed: bool,
     state: State,
 }
 
-#[derive(Debug)]
 enum State {
-    /// To be listed, or resumed from here.
-    Idle(Option<Place>),
-    Listed(Place),
+    /// Towards the list, or the watch after it.
+    Begins(BoxFuture<'static, Result<Begun>>),
+    Open(Box<Open>),
+    Fails(BoxFuture<'static, Error>),
+    Ended,
+}
+
+enum Begun {
+    Listed(Vec<KeyValue>, Place),
     Open(Box<Open>),
 }
 
-#[derive(Debug)]
 struct Open {
     requests: mpsc::Sender<WatchRequest>,
     answers: Streaming<WatchResponse>,
     member: usize,
-    /// When it is asked next how far it is.
-    ask_at: Instant,
+    /// Goes off when it is asked next how far it is.
+    ask_at: Pin<Box<Sleep>>,
     ask_every: Duration,
     tracker: Tracker,
 }
 
 impl Feed {
-    /// A feed that starts with all there is, or with what changed since. Does nothing yet.
+    /// A feed that starts with all there is, or with what changed since. Does nothing before it is polled.
     pub(crate) fn new(client: Client, range: Range, since: Option<Place>) -> Self {
-        Self {
+        let mut feed = Self {
             client,
             range,
-            state: State::Idle(since),
-        }
+            resumed: since.is_some(),
+            state: State::Ended,
+        };
+        feed.state = since.map_or_else(|| feed.lists(), |place| feed.opens(place));
+        feed
     }
 
-    /// What is next.
-    pub(crate) async fn next(&mut self) -> Result<Told> {
+    fn lists(&self) -> State {
+        let (client, range) = (self.client.clone(), self.range.clone());
+        State::Begins(Box::pin(async move {
+            let (kvs, place) = list(&client, &range).await?;
+            Ok(Begun::Listed(kvs, place))
+        }))
+    }
+
+    fn opens(&self, place: Place) -> State {
+        let (client, range, resumed) = (self.client.clone(), self.range.clone(), self.resumed);
+        State::Begins(Box::pin(async move {
+            open(&client, &range, place, resumed).await.map(Begun::Open)
+        }))
+    }
+
+    fn fails(&self, member: usize, fault: (Fault, Error)) -> State {
+        let client = self.client.clone();
+        State::Fails(Box::pin(async move { client.stream_failed(member, fault).await }))
+    }
+}
+
+impl Stream for Feed {
+    type Item = Result<Told>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Told>>> {
         loop {
-            match &mut self.state {
-                State::Idle(None) => {
-                    let (kvs, place) = list(&self.client, &self.range).await?;
-                    self.state = State::Listed(place);
-                    return Ok(Told::All(kvs, place));
-                }
-                State::Idle(Some(place)) | State::Listed(place) => {
-                    let place = *place;
-                    self.state = State::Open(Box::new(self.open(place).await?));
-                }
-                State::Open(open) => {
-                    let said = tokio::select! {
-                        biased;
-                        said = open.answers.message() => said,
-                        () = sleep_until(open.ask_at) => {
-                            let ask = WatchRequest { ask: Some(WatchAsk::Progress(WatchProgress {})) };
-                            // A full queue is a server that reads nothing; the connection's own probe finds that out.
-                            let _ = open.requests.try_send(ask);
-                            // A watch that has yet to catch up does not answer.
-                            open.ask_at = Instant::now() + FIRST.min(open.ask_every);
-                            continue;
-                        }
-                    };
-                    let taken = match said {
-                        Ok(Some(answer)) => open.tracker.take(answer),
-                        Ok(None) => Err((
-                            Fault::Member,
-                            error::error(ErrorKind::Unavailable, "the server ended the watch"),
-                        )),
-                        Err(status) => Err(error::of_status(status)),
-                    };
-                    match taken {
-                        Ok(None) => {}
-                        Ok(Some(told)) => {
-                            if matches!(told, Told::Confirmed(_)) {
-                                open.ask_at = Instant::now() + open.ask_every;
-                            }
-                            return Ok(told);
-                        }
-                        Err(fault) => {
-                            let (member, client) = (open.member, self.client.clone());
-                            return Err(client.stream_failed(member, fault).await);
-                        }
+            let (next, told) = match &mut self.state {
+                State::Begins(begins) => match ready!(begins.as_mut().poll(cx)) {
+                    Ok(Begun::Listed(kvs, place)) => (self.opens(place), Some(Ok(Told::All(kvs, place)))),
+                    Ok(Begun::Open(open)) => (State::Open(open), None),
+                    Err(failed) => (State::Ended, Some(Err(failed))),
+                },
+                State::Open(open) => match ready!(open.poll(cx)) {
+                    Ok(told) => return Poll::Ready(Some(Ok(told))),
+                    Err(fault) => {
+                        let member = open.member;
+                        (self.fails(member, fault), None)
                     }
-                }
+                },
+                State::Fails(fails) => (State::Ended, Some(Err(ready!(fails.as_mut().poll(cx))))),
+                State::Ended => return Poll::Ready(None),
+            };
+            self.state = next;
+            if told.is_some() {
+                return Poll::Ready(told);
             }
         }
     }
+}
 
-    async fn open(&self, after: Place) -> Result<Open> {
-        let create = WatchCreate {
-            key: self.range.from.clone(),
-            range_end: self.range.end.clone(),
-            // E-13: of what is told, all after this revision counts. Asked for from it on, as servers answer no question about
-            // progress before the first revision asked for is there, and those before 3.5.18 lose deletions of a watch that
-            // begins where the history does (E-27).
-            start_revision: after.revision,
-            progress_notify: true,
-            prev_kv: true,
-            fragment: true,
-        };
-        let create = WatchRequest {
-            ask: Some(WatchAsk::Create(create)),
-        };
-        let requests = || {
-            let (sender, mut requests) = mpsc::channel(QUEUE);
-            // There is room: it is the first.
-            let _ = sender.try_send(create.clone());
-            (sender, stream::poll_fn(move |cx| requests.poll_recv(cx)))
-        };
-        let opened = self.client.stream::<_, _, WatchResponse>(PATH, requests);
-        let (requests, mut answers, member) = opened.await?;
-        // E-20: whether progress can be trusted depends on the member that tells it; one that does not say its version is
-        // taken for old.
-        let trusted = self
-            .client
-            .call(Kind::Read, |client| async move {
-                client.maintenance_client().status().await
-            })
-            .await
-            .is_ok_and(|status| tells_progress(status.version()));
-        let mut tracker = Tracker::new(after, trusted);
-        let limit = self.client.config().request_timeout;
-        let first = match timeout(limit, answers.message()).await {
-            Ok(Ok(Some(answer))) => tracker.take(answer),
-            Ok(Ok(None)) => Err((
-                Fault::Member,
-                error::error(ErrorKind::Unavailable, "the server ended the watch"),
-            )),
-            Ok(Err(status)) => Err(error::of_status(status)),
-            Err(_) => Err((Fault::Member, error::late(limit))),
-        };
-        if let Err(fault) = first {
-            return Err(self.client.stream_failed(member, fault).await);
+impl Open {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Told, (Fault, Error)>> {
+        loop {
+            if let Poll::Ready(said) = self.answers.poll_next_unpin(cx) {
+                let Some(told) = self.tracker.take(answer(said)?)? else {
+                    continue;
+                };
+                if matches!(told, Told::Confirmed(_)) {
+                    self.ask_at.as_mut().reset(Instant::now() + self.ask_every);
+                }
+                return Poll::Ready(Ok(told));
+            }
+            ready!(self.ask_at.as_mut().poll(cx));
+            let ask = WatchRequest {
+                ask: Some(WatchAsk::Progress(WatchProgress {})),
+            };
+            // A full queue is a server that reads nothing; the connection's own probe finds that out.
+            let _ = self.requests.try_send(ask);
+            // A watch that has yet to catch up does not answer.
+            self.ask_at
+                .as_mut()
+                .reset(Instant::now() + FIRST.min(self.ask_every));
         }
-        let ask_every = confirm_every(self.client.config().discovery.confirm_interval);
-        Ok(Open {
-            requests,
-            answers,
-            member,
-            ask_at: Instant::now() + FIRST.min(ask_every),
-            ask_every,
-            tracker,
-        })
     }
+}
+
+/// What the stream brought, if it goes on.
+fn answer(said: Option<Result<WatchResponse, Status>>) -> Result<WatchResponse, (Fault, Error)> {
+    match said {
+        Some(Ok(answer)) => Ok(answer),
+        Some(Err(status)) => Err(error::of_status(status)),
+        None => Err((
+            Fault::Member,
+            error::error(ErrorKind::Unavailable, "the server ended the watch"),
+        )),
+    }
+}
+
+/// Watches a range after a place.
+async fn open(client: &Client, range: &Range, after: Place, resumed: bool) -> Result<Box<Open>> {
+    let create = WatchCreate {
+        key: range.from.clone(),
+        range_end: range.end.clone(),
+        // E-13: of what is told, all after this revision counts. Asked for from it on, as servers answer no question about
+        // progress before the first revision asked for is there, and those before 3.5.18 lose deletions of a watch that
+        // begins where the history does (E-27).
+        start_revision: after.revision,
+        progress_notify: true,
+        // The server reads it anew for every event.
+        prev_kv: resumed,
+        fragment: true,
+    };
+    let create = WatchRequest {
+        ask: Some(WatchAsk::Create(create)),
+    };
+    let requests = || {
+        let (sender, mut requests) = mpsc::channel(QUEUE);
+        // There is room: it is the first.
+        let _ = sender.try_send(create.clone());
+        (sender, stream::poll_fn(move |cx| requests.poll_recv(cx)))
+    };
+    let opened = client.stream::<_, _, WatchResponse>(PATH, requests);
+    let (requests, mut answers, member) = opened.await?;
+    // E-20: whether progress can be trusted depends on the member that tells it; one that does not say its version is
+    // taken for old.
+    let trusted = client
+        .call(Kind::Read, |client| async move {
+            client.maintenance_client().status().await
+        })
+        .await
+        .is_ok_and(|status| tells_progress(status.version()));
+    let mut tracker = Tracker::new(after, trusted);
+    let limit = client.config().request_timeout;
+    let first = match timeout(limit, answers.next()).await {
+        Ok(said) => answer(said).and_then(|answer| tracker.take(answer)),
+        Err(_) => Err((Fault::Member, error::late(limit))),
+    };
+    if let Err(fault) = first {
+        return Err(client.stream_failed(member, fault).await);
+    }
+    let ask_every = confirm_every(client.config().discovery.confirm_interval);
+    Ok(Box::new(Open {
+        requests,
+        answers,
+        member,
+        ask_at: Box::pin(sleep_until(Instant::now() + FIRST.min(ask_every))),
+        ask_every,
+        tracker,
+    }))
 }
 
 /// Asked a little more often than promised.

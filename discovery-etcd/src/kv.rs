@@ -1,14 +1,12 @@
 //! Values under a prefix as a store of configuration.
 
-use std::collections::VecDeque;
-
 use async_trait::async_trait;
 use discovery_core::{
     ConfigChange, ConfigEntry, ConfigEvent, ConfigKey, ConfigSnapshot, ConfigStore, ConfigStream, Cursor,
     Error, ErrorKind, PutMode, Result, Version,
 };
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnResponse};
-use futures::{StreamExt, future, stream};
+use futures::{StreamExt, TryStreamExt, future, stream};
 
 use crate::{
     client::{Client, Kind},
@@ -214,19 +212,10 @@ impl ConfigStore for EtcdValues {
         };
         let range = Range::prefix(&format!("{}{prefix}", self.prefix));
         let feed = Feed::new(self.client.clone(), range, since);
-        let state = (feed, self.clone(), VecDeque::new());
-        stream::try_unfold(state, |(mut feed, store, mut queue)| async move {
-            loop {
-                if let Some(event) = queue.pop_front() {
-                    return Ok(Some((event, (feed, store, queue))));
-                }
-                let told = feed
-                    .next()
-                    .await
-                    .map_err(|failed| failed.with_operation("watch"))?;
-                queue.extend(store.events_of(told));
-            }
-        })
-        .boxed()
+        let store = self.clone();
+        feed.map_ok(move |told| stream::iter(store.events_of(told).into_iter().map(Ok)))
+            .try_flatten()
+            .map_err(|failed: Error| failed.with_operation("watch"))
+            .boxed()
     }
 }

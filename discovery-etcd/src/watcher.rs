@@ -1,11 +1,12 @@
 //! Watching services.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use discovery_core::{
-    Change, Cursor, ErrorKind, Instance, InstanceKey, Query, Result, WatchEvent, WatchStream, Watcher,
+    Change, Cursor, Error, ErrorKind, Instance, InstanceKey, Query, Result, WatchEvent, WatchStream, Watcher,
 };
-use futures::{StreamExt, future, stream};
+use foldhash::fast::RandomState;
+use futures::{StreamExt, TryStreamExt, future, stream};
 use tracing::warn;
 
 use crate::{
@@ -41,20 +42,11 @@ impl Watcher for EtcdWatcher {
             Err(failed) => return stream::once(future::ready(Err(failed.with_operation("watch")))).boxed(),
         };
         let feed = Feed::new(self.client.clone(), self.keys.range(&query.target), since);
-        let state = (feed, self.keys.clone(), VecDeque::new());
-        stream::try_unfold(state, |(mut feed, keys, mut queue)| async move {
-            loop {
-                if let Some(event) = queue.pop_front() {
-                    return Ok(Some((event, (feed, keys, queue))));
-                }
-                let told = feed
-                    .next()
-                    .await
-                    .map_err(|failed| failed.with_operation("watch"))?;
-                queue.extend(events_of(&keys, told));
-            }
-        })
-        .boxed()
+        let mut shown = Shown::new(self.keys.clone());
+        feed.map_ok(move |told| stream::iter(shown.events_of(told).into_iter().map(Ok)))
+            .try_flatten()
+            .map_err(|failed: Error| failed.with_operation("watch"))
+            .boxed()
     }
 }
 
@@ -86,57 +78,94 @@ pub(crate) fn instances_of(keys: &Keys, kvs: &[KeyValue]) -> Vec<Arc<Instance>> 
     instances
 }
 
-/// The events that tell it, in its order.
-fn events_of(keys: &Keys, told: Told) -> Vec<WatchEvent> {
-    let whole = |change, place: Place| vec![WatchEvent::new(change).with_cursor(place.cursor())];
-    let (events, place) = match told {
-        Told::All(kvs, place) => return whole(Change::Reset(instances_of(keys, &kvs)), place),
-        Told::Confirmed(place) => return whole(Change::Confirmed, place),
-        Told::Changed(events, place) => (events, place),
-    };
-    let changes = changes_of(keys, &events);
-    if changes.is_empty() {
-        return whole(Change::Confirmed, place);
-    }
-    let with_cursor = |(change, last): (Change, usize)| match place.after(&events, last) {
-        Some(place) => WatchEvent::new(change).with_cursor(place.cursor()),
-        None => WatchEvent::new(change),
-    };
-    changes.into_iter().map(with_cursor).collect()
+/// What a watch has told so far.
+#[derive(Debug)]
+struct Shown {
+    keys: Keys,
+    instances: HashMap<InstanceKey, Arc<Instance>, RandomState>,
+    /// It began with all there was. One that resumed knows of the others only what the server says was there before.
+    whole: bool,
 }
 
-/// What changed, and the number of the last event of each change.
-fn changes_of(keys: &Keys, events: &[Event]) -> Vec<(Change, usize)> {
-    let mut changes: Vec<(Change, usize)> = Vec::new();
-    for (i, event) in events.iter().enumerate() {
-        let Some(kv) = &event.kv else { continue };
-        let Some(key) = keys.read(&kv.key) else { continue };
-        // What is no longer an instance is gone.
-        let now = if event.kind == 0 {
-            instance_of(keys, kv)
-        } else {
-            None
-        };
-        // what changed does not show; it was registered again as it was, or explains its status in other words.
-        if let (Some(now), Some(before)) = (&now, &event.before)
-            && instance_of(keys, before).as_ref() == Some(now)
-        {
-            continue;
-        }
-        match (now, changes.last_mut()) {
-            (Some(instance), Some((Change::Upsert(upserts), last))) => {
-                upserts.push(Arc::new(instance));
-                *last = i;
-            }
-            (Some(instance), _) => changes.push((Change::Upsert(vec![Arc::new(instance)]), i)),
-            (None, Some((Change::Remove(removals), last))) => {
-                push_once(removals, key);
-                *last = i;
-            }
-            (None, _) => changes.push((Change::Remove(vec![key]), i)),
+impl Shown {
+    fn new(keys: Keys) -> Self {
+        Self {
+            keys,
+            instances: HashMap::default(),
+            whole: false,
         }
     }
-    changes
+
+    /// The events that tell it, in its order.
+    fn events_of(&mut self, told: Told) -> Vec<WatchEvent> {
+        let whole = |change, place: Place| vec![WatchEvent::new(change).with_cursor(place.cursor())];
+        let (events, place) = match told {
+            Told::All(kvs, place) => {
+                let all = instances_of(&self.keys, &kvs);
+                let by_key = all.iter().map(|one| (one.key.clone(), one.clone()));
+                (self.instances, self.whole) = (by_key.collect(), true);
+                return whole(Change::Reset(all), place);
+            }
+            Told::Confirmed(place) => return whole(Change::Confirmed, place),
+            Told::Changed(events, place) => (events, place),
+        };
+        let changes = self.changes_of(&events);
+        if changes.is_empty() {
+            return whole(Change::Confirmed, place);
+        }
+        let with_cursor = |(change, last): (Change, usize)| match place.after(&events, last) {
+            Some(place) => WatchEvent::new(change).with_cursor(place.cursor()),
+            None => WatchEvent::new(change),
+        };
+        changes.into_iter().map(with_cursor).collect()
+    }
+
+    /// What changed, and the number of the last event of each change.
+    fn changes_of(&mut self, events: &[Event]) -> Vec<(Change, usize)> {
+        let mut changes: Vec<(Change, usize)> = Vec::new();
+        for (i, event) in events.iter().enumerate() {
+            let Some(kv) = &event.kv else { continue };
+            let Some(key) = self.keys.read(&kv.key) else {
+                continue;
+            };
+            // What is no longer an instance is gone.
+            let now = if event.kind == 0 {
+                instance_of(&self.keys, kv).map(Arc::new)
+            } else {
+                None
+            };
+            let shows = match &now {
+                Some(now) => self.put(now, event.before.as_ref()),
+                None => self.instances.remove(&key).is_some() || !self.whole,
+            };
+            // what changed does not show; it was registered again as it was, or explains its status in other words.
+            if !shows {
+                continue;
+            }
+            match (now, changes.last_mut()) {
+                (Some(instance), Some((Change::Upsert(upserts), last))) => {
+                    upserts.push(instance);
+                    *last = i;
+                }
+                (Some(instance), _) => changes.push((Change::Upsert(vec![instance]), i)),
+                (None, Some((Change::Remove(removals), last))) => {
+                    push_once(removals, key);
+                    *last = i;
+                }
+                (None, _) => changes.push((Change::Remove(vec![key]), i)),
+            }
+        }
+        changes
+    }
+
+    /// Notes an instance as it is now, and answers whether it was not there before or another.
+    fn put(&mut self, now: &Arc<Instance>, before: Option<&KeyValue>) -> bool {
+        match self.instances.insert(now.key.clone(), now.clone()) {
+            Some(before) => before != *now,
+            None if self.whole => true,
+            None => before.and_then(|kv| instance_of(&self.keys, kv)).as_ref() != Some(&**now),
+        }
+    }
 }
 
 fn push_once(keys: &mut Vec<InstanceKey>, key: InstanceKey) {

@@ -20,9 +20,18 @@ fn event(key: &str, value: Option<&str>, before: Option<&str>) -> Event {
     }
 }
 
+/// What a watch tells of these events that has resumed before them.
 fn shown(events: &[Event]) -> Vec<String> {
-    let keys = Keys::services(&EtcdConfig::default());
-    changes_of(&keys, events)
+    changes(&mut resumed(), events)
+}
+
+fn resumed() -> Shown {
+    Shown::new(Keys::services(&EtcdConfig::default()))
+}
+
+fn changes(shown: &mut Shown, events: &[Event]) -> Vec<String> {
+    shown
+        .changes_of(events)
         .iter()
         .map(|(change, _)| match change {
             Change::Upsert(all) => format!("+{}", all.len()),
@@ -51,6 +60,35 @@ fn a_3_what_does_not_show_is_not_told() {
     assert_eq!(shown(&[event(a, Some(TWO), Some(ONE))]), ["+1"]);
 }
 
+/// So the server need not be asked what was there before, which it would read for every event.
+#[test]
+fn a_3_a_watch_that_began_with_all_there_was_knows_what_it_told() {
+    let (a, b) = ("/services/api/a", "/services/api/b");
+    let mut whole = resumed();
+    whole.events_of(Told::All(
+        vec![kv(a, ONE)],
+        Place {
+            cluster: 1,
+            revision: 9,
+        },
+    ));
+    for (key, value, told) in [
+        (a, Some(ONE), None),
+        (a, Some(TWO), Some("+1")),
+        (a, Some(TWO), None),
+        (b, Some(ONE), Some("+1")),
+        (a, Some("nonsense"), Some("-1")),
+        (a, None, None),
+        (b, None, Some("-1")),
+        (b, None, None),
+        (b, Some(ONE), Some("+1")),
+    ] {
+        let changes = changes(&mut whole, &[event(key, value, None)]);
+        let told: Vec<_> = told.into_iter().collect();
+        assert_eq!(changes, told, "{key}: {value:?}");
+    }
+}
+
 #[test]
 fn what_is_no_instance_any_more_is_gone() {
     let a = "/services/api/a";
@@ -60,7 +98,6 @@ fn what_is_no_instance_any_more_is_gone() {
 
 #[test]
 fn half_a_revision_is_no_place_to_resume_from() {
-    let keys = Keys::services(&EtcdConfig::default());
     let place = Place {
         cluster: 1,
         revision: 9,
@@ -73,11 +110,11 @@ fn half_a_revision_is_no_place_to_resume_from() {
         for (event, revision) in events.iter_mut().zip([first, 9]) {
             event.kv.as_mut().unwrap().mod_revision = revision;
         }
-        let told = events_of(&keys, Told::Changed(events, place));
+        let told = resumed().events_of(Told::Changed(events, place));
         let found: Vec<_> = told.iter().map(|event| event.cursor.is_some()).collect();
         assert_eq!(found, cursors, "revisions {first} and 9");
     }
-    let nothing = events_of(&keys, Told::Changed(Vec::new(), place));
+    let nothing = resumed().events_of(Told::Changed(Vec::new(), place));
     assert_eq!((nothing.len(), &nothing[0].change), (1, &Change::Confirmed));
 }
 

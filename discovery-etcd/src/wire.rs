@@ -127,44 +127,57 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// The native form of a registration; `docs/reference/etcd-keys.md` describes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Native {
-    pub(crate) address: String,
+/// The native form of a registration, to write; `docs/reference/etcd-keys.md` describes it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Native<'a> {
+    pub(crate) address: &'a str,
     pub(crate) port: u16,
     #[serde(flatten)]
-    pub(crate) rest: Rest,
+    pub(crate) rest: &'a Rest,
 }
 
-/// All of a registration but its address.
+/// All of a registration but its address, which is read with it where it is there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Rest {
-    #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing)]
+    pub(crate) address: Option<String>,
+    #[serde(skip_serializing)]
+    pub(crate) port: Option<u16>,
+    #[serde(deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
     pub(crate) tags: Vec<String>,
-    #[serde(
-        default,
-        deserialize_with = "or_empty",
-        skip_serializing_if = "BTreeMap::is_empty"
-    )]
+    #[serde(deserialize_with = "or_empty", skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) meta: BTreeMap<String, String>,
-    #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
     pub(crate) ports: Vec<NamedPort>,
-    #[serde(default)]
     pub(crate) status: Status,
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) draining: bool,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) output: String,
-    #[serde(default = "one")]
     pub(crate) weight: u16,
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) priority: u16,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) zone: Option<String>,
 }
 
-fn one() -> u16 {
-    1
+impl Default for Rest {
+    fn default() -> Self {
+        Self {
+            address: None,
+            port: None,
+            tags: Vec::new(),
+            meta: BTreeMap::new(),
+            ports: Vec::new(),
+            status: Status::default(),
+            draining: false,
+            output: String::new(),
+            weight: 1,
+            priority: 0,
+            zone: None,
+        }
+    }
 }
 
 /// `null` is the same as nothing.
