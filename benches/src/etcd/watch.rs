@@ -25,7 +25,7 @@ use crate::{
 
 const MANY: usize = 100;
 /// Changes of each service in one round.
-const BLOCK: u64 = 16;
+const BLOCK: usize = 16;
 /// Between two changes of any service.
 const GAP: Duration = Duration::from_millis(5);
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -163,18 +163,20 @@ pub(super) fn run(plan: &Plan, fixture: &Fixture, report: &mut Report) {
         .iter()
         .map(|watcher| Cell::new(watcher.contender, watcher.subscribers, 1))
         .collect();
-    let mut revision = 0;
+    let mut revision: u64 = 0;
     for _ in 0..=plan.rounds {
         let mut blocks = vec![Vec::new(); watchers.len()];
-        for _ in 0..BLOCK {
+        for turn in 0..BLOCK {
             revision += 1;
-            for (watcher, block) in watchers.iter().zip(&mut blocks) {
+            // Who comes first changes: what ran before leaves the caches as it used them.
+            for i in 0..watchers.len() {
+                let i = (i + turn) % watchers.len();
                 pause();
-                block.push(watcher.change(fixture, &mut writer, revision));
+                blocks[i].push(watchers[i].change(fixture, &mut writer, revision));
             }
         }
         // The first round warms up.
-        if revision > BLOCK {
+        if revision > BLOCK as u64 {
             for (cell, block) in cells.iter_mut().zip(blocks) {
                 cell.samples.push(median(block));
             }

@@ -64,6 +64,8 @@ pub(super) struct Upstream {
     pub(super) disk: Option<BoxFuture<'static, Option<Snapshot>>>,
     /// The content changed since it was last saved to disk.
     pub(super) unsaved: bool,
+    /// Something changed that the metrics have not been told of.
+    pub(super) unobserved: bool,
     /// Who watches for instances that fail, if anybody does.
     pub(super) outliers: Option<Outliers>,
 }
@@ -110,6 +112,7 @@ impl Upstream {
             next_read: now,
             disk: None,
             unsaved: false,
+            unobserved: false,
             outliers: hub.options.balancing.outlier.clone().map(Outliers::new),
             hub,
         }
@@ -151,6 +154,11 @@ impl Upstream {
                     self.writers.iter().for_each(Writer::close);
                     break;
                 }
+            }
+            if std::mem::take(&mut self.unobserved) {
+                // Who was told of the change runs first.
+                tokio::task::yield_now().await;
+                self.observe();
             }
         }
         self.save().await;

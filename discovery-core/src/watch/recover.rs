@@ -1,10 +1,10 @@
 //! Makes a raw watch endless: backoff, resume by cursor, relist when the cursor has expired, and an idle deadline
 //! against peers that are gone without saying so.
 
-use std::{fmt, time::Duration};
+use std::{fmt, pin::Pin, time::Duration};
 
 use futures::{StreamExt, stream::BoxStream};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -82,6 +82,8 @@ enum State<E> {
         stream: BoxStream<'static, Result<E>>,
         since: Instant,
         last: Instant,
+        /// Goes off when it has been idle for too long, or would have been before the last event.
+        alarm: Pin<Box<Sleep>>,
         expect_reset: bool,
     },
 }
@@ -125,6 +127,7 @@ impl<E: Resumable> Recover<E> {
                         stream: (self.open)(self.cursor.clone()),
                         since: now,
                         last: now,
+                        alarm: Box::pin(sleep_until(now + self.idle)),
                         expect_reset: self.cursor.is_none(),
                     };
                 }
@@ -132,13 +135,19 @@ impl<E: Resumable> Recover<E> {
                     stream,
                     since,
                     last,
+                    alarm,
                     expect_reset,
                 } => {
-                    let error = match timeout_at(*last + self.idle, stream.next()).await {
-                        Ok(Some(Ok(event))) if *expect_reset && !event.is_reset() => {
+                    let said = tokio::select! {
+                        biased;
+                        said = stream.next() => Some(said),
+                        () = alarm.as_mut() => None,
+                    };
+                    let error = match said {
+                        Some(Some(Ok(event))) if *expect_reset && !event.is_reset() => {
                             Error::new(ErrorKind::Protocol, "a fresh watch must start with all there is")
                         }
-                        Ok(Some(Ok(event))) => {
+                        Some(Some(Ok(event))) => {
                             *last = Instant::now();
                             *expect_reset = false;
                             self.expired = false;
@@ -150,9 +159,13 @@ impl<E: Resumable> Recover<E> {
                             }
                             return Recovered::Event(event);
                         }
-                        Ok(Some(Err(error))) => error,
-                        Ok(None) => Error::new(ErrorKind::Unavailable, "the watch ended"),
-                        Err(_) => Error::new(ErrorKind::Timeout, "the watch went silent")
+                        Some(Some(Err(error))) => error,
+                        Some(None) => Error::new(ErrorKind::Unavailable, "the watch ended"),
+                        None if last.elapsed() < self.idle => {
+                            alarm.as_mut().reset(*last + self.idle);
+                            continue;
+                        }
+                        None => Error::new(ErrorKind::Timeout, "the watch went silent")
                             .with_context("silent_for", format!("{:?}", self.idle)),
                     };
                     return self.fail(error);

@@ -194,7 +194,7 @@ impl Upstream {
         }
         if !delta.is_empty() || before != self.link {
             self.unsaved |= confirmed && self.link.source == Source::Live;
-            self.observe();
+            self.unobserved = true;
         }
     }
 }
