@@ -181,8 +181,8 @@ fn is_good(snapshot: &Snapshot) -> bool {
         && matches!(snapshot.source, Source::Live | Source::Cache)
 }
 
-/// Only what `query` accepts; the same sequence where that is all of it.
-fn filtered(mut snapshot: Snapshot, query: &Query) -> Snapshot {
+/// Only what `query` accepts, as registries may ignore its filters; the same sequence where that is all of it.
+pub(super) fn filtered(mut snapshot: Snapshot, query: &Query) -> Snapshot {
     if !snapshot.instances.iter().all(|instance| query.accepts(instance)) {
         let accepted = snapshot
             .instances

@@ -10,7 +10,8 @@ use tokio::{
 use tracing::{Instrument, debug_span};
 
 use super::{
-    Breaker, BreakerOptions, CacheOptions, CircuitState, RetryBudget, RetryPolicy, cache::ReadCache,
+    Breaker, BreakerOptions, CacheOptions, CircuitState, RetryBudget, RetryPolicy,
+    cache::{ReadCache, filtered},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -257,7 +258,7 @@ impl ServiceRegistry for Resilient {
         let fetch = async |query: Query| self.calls.instances(&query).await;
         match &self.cache {
             Some(cache) => cache.instances(query, fetch).await,
-            None => self.calls.instances(query).await,
+            None => Ok(filtered(self.calls.instances(query).await?, query)),
         }
     }
 

@@ -201,6 +201,20 @@ async fn uncached_reads_see_the_registry_and_share_the_circuit() {
     assert_eq!(registry.circuit(), CircuitState::Open);
 }
 
+/// Registries may ignore filters: the client's are kept with a cache and without.
+#[tokio::test]
+async fn a_look_up_keeps_its_filters_without_a_cache() {
+    let filtered = query().tag("nobody has it");
+    for cache in [None, options().cache] {
+        let options = ResilienceOptions { cache, ..options() };
+        let registry = Resilient::new(Fake::new(&["a"]), options);
+        assert_eq!(ids(&registry.instances(&query()).await.unwrap()), ["a"]);
+        assert!(ids(&registry.instances(&filtered).await.unwrap()).is_empty());
+        let uncached = registry.uncached().instances(&filtered).await;
+        assert!(ids(&uncached.unwrap()).is_empty());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn hostile_limits_are_put_right() {
     for limit in [0, usize::MAX] {
