@@ -12,7 +12,6 @@ mod show;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
@@ -23,7 +22,7 @@ use self::{
 
 fn main() -> ExitCode {
     match Called::now() {
-        Called::Discovery(words) => match Cli::try_parse_from(&words) {
+        Called::Discovery(words) => match Cli::read(&words) {
             Ok(cli) => fault::ended(run(cli)),
             Err(error) => match Later::meant(&words).filter(|_| error.use_stderr()) {
                 Some(later) => fault::ended(Err(Fault::Later(later))),

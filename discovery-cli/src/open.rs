@@ -99,9 +99,9 @@ impl Chosen {
     }
 }
 
-/// A client as the words of the call say.
+/// A client as the words of the call say, for one question.
 pub(crate) fn client(global: &Global) -> Result<Client, Fault> {
-    Chosen::by(global)?.client(|builder| builder)
+    Chosen::by(global)?.client(ClientBuilder::without_cache)
 }
 
 /// The files and the environment, and the backends that the files name.

@@ -158,6 +158,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Keeps no answers: every look-up asks the registry, and fails where it does. For a program that looks once.
+    pub fn without_cache(mut self) -> Self {
+        self.resilience.cache = None;
+        self
+    }
+
     /// How reads reach the registry: limits, deadlines, retries, circuit, cache.
     pub fn resilience(mut self, options: ResilienceOptions) -> Self {
         self.resilience = options;

@@ -1,13 +1,15 @@
 //! The words of the command line.
 
 mod commands;
+mod deferred;
 
 use std::{ffi::OsString, path::PathBuf, sync::LazyLock, time::Duration};
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use discovery::config::parse_duration;
 
 pub(crate) use self::commands::*;
+use self::deferred::Deferred;
 
 /// Register services, find them, watch them and look at their health, in whatever registry there is.
 #[derive(Debug, Parser)]
@@ -27,6 +29,23 @@ pub(crate) struct Cli {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// Reads the words of a call, the first of which is the program.
+    pub(crate) fn read(words: &[OsString]) -> Result<Self, clap::Error> {
+        // What is wrong is explained by who knows every command.
+        Self::of_one_command(words).map_or_else(|| Self::try_parse_from(words), Ok)
+    }
+
+    /// Reads them where they are right, with the one command that they seem to name: it is soon described.
+    fn of_one_command(words: &[OsString]) -> Option<Self> {
+        let all = Command::augment_subcommands(clap::Command::new(""));
+        let mut names = words.iter().skip(1).filter_map(|word| word.to_str());
+        let command = names.find_map(|name| all.find_subcommand(name))?;
+        let one = Global::augment_args(clap::Command::new("")).subcommand(command.clone());
+        Self::from_arg_matches(&one.try_get_matches_from(words).ok()?).ok()
+    }
 }
 
 /// The version, and what is built in.
@@ -74,47 +93,47 @@ pub(crate) enum Format {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Register an instance of a service.
-    Register(Register),
+    Register(Deferred<Register>),
     /// Withdraw an instance, whoever registered it.
-    Deregister(One),
+    Deregister(Deferred<One>),
     /// List the services.
     List,
     /// Find instances, of one service or of all.
-    Find(Find),
+    Find(Deferred<Find>),
     /// Show all of one instance.
-    Describe(One),
+    Describe(Deferred<One>),
     /// Show how well a service is.
-    Health(Named),
+    Health(Deferred<Named>),
     /// Watch the instances of a service.
-    Watch(Watch),
+    Watch(Deferred<Watch>),
     /// Report the health of an instance.
     ///
     /// On Consul the report is a check of its own, `<id>:reported`: it hides no other check, and counts for --valid-for. On
     /// other registries it is the status of the instance until the next report.
-    HealthUpdate(HealthUpdate),
+    HealthUpdate(Deferred<HealthUpdate>),
     /// List health checks, of every service, as the registry knows them.
-    HealthList(HealthList),
+    HealthList(Deferred<HealthList>),
     /// Count the healthy instances and the others, of one service or of all.
-    HealthSummary(HealthSummary),
+    HealthSummary(Deferred<HealthSummary>),
     /// Show how the registry is.
-    Status(StatusArgs),
+    Status(Deferred<StatusArgs>),
     /// Try whether the registry can be reached.
     TestConnection,
     /// Pick instances as a client would.
-    Pick(Pick),
+    Pick(Deferred<Pick>),
     /// Say of each instance of a service whether a client would pick it, and if not, why.
-    Explain(Explain),
+    Explain(Deferred<Explain>),
     /// Hold registrations, serve them over DNS, and show metrics, until it is told to end.
     ///
     /// SIGHUP reads the files again: what is new is registered, what is gone withdrawn, what is the same left alone; with a
     /// mistake in any of them everything stays as it is. SIGTERM and Ctrl-C withdraw what is held.
-    Agent(Agent),
+    Agent(Deferred<Agent>),
     /// Look closer when something does not work.
     #[command(subcommand)]
-    Debug(Debug),
+    Debug(Deferred<Debug>),
     /// Read and write the configuration values that the registry keeps, and explain our own settings.
     #[command(subcommand)]
-    Config(Config),
+    Config(Deferred<Config>),
     /// Print what a shell needs to complete commands.
     Completions {
         /// The shell.
@@ -136,19 +155,19 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Later {
     #[command(hide = true)]
-    HealthCheck(Rest),
+    HealthCheck(Deferred<Rest>),
     #[command(hide = true)]
-    HealthHistory(Rest),
+    HealthHistory(Deferred<Rest>),
     #[command(hide = true)]
-    Metrics(Rest),
+    Metrics(Deferred<Rest>),
     #[command(hide = true)]
-    Report(Rest),
+    Report(Deferred<Rest>),
     #[command(hide = true)]
-    Catalog(Rest),
+    Catalog(Deferred<Rest>),
     #[command(hide = true)]
-    Acl(Rest),
+    Acl(Deferred<Rest>),
     #[command(hide = true)]
-    Analyze(Rest),
+    Analyze(Deferred<Rest>),
 }
 
 /// Whatever follows.
@@ -208,6 +227,44 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_command_is_read_as_all_of_them_are() {
+        for words in [
+            "find web --tag a --format json",
+            "--backend consul --endpoint 127.0.0.1:8500 -vv find --healthy-only",
+            // The first word that is a command's name is another's value.
+            "--config list find web",
+            "--config list list",
+            "describe find",
+            "debug health-checks web --detailed",
+            "health-update web --status passing --output find",
+            "config get a",
+            "",
+            "find --nonsense",
+            "nonsense",
+            "--version",
+            "find --help",
+            "register web",
+            "completions bash",
+        ] {
+            let words: Vec<OsString> = std::iter::once("sysctl-discovery")
+                .chain(words.split(' ').filter(|word| !word.is_empty()))
+                .map(OsString::from)
+                .collect();
+            let text = |read: Result<Cli, clap::Error>| match read {
+                Ok(cli) => format!("{cli:?}"),
+                Err(error) => error.to_string(),
+            };
+            let all = text(Cli::try_parse_from(&words));
+            assert_eq!(text(Cli::read(&words)), all, "{words:?}");
+            if let Some(cli) = Cli::of_one_command(&words) {
+                assert_eq!(format!("{cli:?}"), all, "{words:?}");
+            }
+        }
+        let find = ["sysctl-discovery", "find", "web"].map(OsString::from);
+        assert!(Cli::of_one_command(&find).is_some());
+    }
 
     #[test]
     fn the_definition_is_sound() {

@@ -26,23 +26,23 @@ use crate::{
 pub(crate) async fn run(cli: Cli) -> Result<(), Fault> {
     let global = &cli.global;
     match cli.command {
-        Command::Register(told) => register::register(global, told).await,
+        Command::Register(told) => register::register(global, told.0).await,
         Command::Deregister(one) => register::deregister(global, &one).await,
         Command::List => find::list(global).await,
         Command::Find(told) => find::find(global, &told).await,
         Command::Describe(one) => find::describe(global, &one).await,
         Command::Health(named) => health::health(global, &named).await,
         Command::Watch(told) => watch::watch(global, &told).await,
-        Command::HealthUpdate(told) => health::update(global, told).await,
+        Command::HealthUpdate(told) => health::update(global, told.0).await,
         Command::HealthList(told) => health::list(global, &told).await,
         Command::HealthSummary(told) => health::summary(global, &told).await,
         Command::Status(told) => status::status(global, &told).await,
         Command::TestConnection => status::test_connection(global).await,
         Command::Pick(told) => pick::pick(global, &told).await,
         Command::Explain(told) => pick::explain(global, &told).await,
-        Command::Agent(told) => agent::agent(global, told).await,
-        Command::Debug(told) => debug::debug(global, told).await,
-        Command::Config(told) => values::values(global, told).await,
+        Command::Agent(told) => agent::agent(global, told.0).await,
+        Command::Debug(told) => debug::debug(global, told.0).await,
+        Command::Config(told) => values::values(global, told.0).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "sysctl-discovery", &mut script);
@@ -63,7 +63,7 @@ pub(crate) fn stays(command: &Command) -> bool {
     match command {
         Command::Register(told) => told.keep_alive,
         Command::Watch(told) => told.follow,
-        Command::Config(Config::Watch { follow, .. }) => *follow,
+        Command::Config(told) => matches!(told.0, Config::Watch { follow: true, .. }),
         Command::Agent(_) => true,
         _ => false,
     }

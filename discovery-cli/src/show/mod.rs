@@ -30,38 +30,36 @@ type Shown = io::Result<()>;
 
 /// Shows one value: as a table that `text` makes, or as it is. An empty table is no data, and `nothing` is said instead.
 fn value<T: Serialize>(format: Format, value: &T, nothing: &str, text: impl FnOnce() -> String) -> Shown {
-    let mut out = anstream::stdout().lock();
     match format {
         Format::Table => match text() {
             text if text.is_empty() => note(nothing),
-            text => writeln!(out, "{text}"),
+            text => writeln!(anstream::stdout().lock(), "{text}"),
         },
-        Format::Json => {
-            let json = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
-            writeln!(out, "{json}")
-        }
+        Format::Json => json(serde_json::to_string_pretty(value)),
         Format::Yaml => {
             let yaml = serde_saphyr::to_string(value).map_err(io::Error::other)?;
-            write!(out, "{yaml}")
+            write!(anstream::stdout().lock(), "{yaml}")
         }
     }
 }
 
 /// Shows one of many values that come one after the other: on one line in every format but YAML.
 fn streamed<T: Serialize>(format: Format, value: &T, text: impl FnOnce() -> String) -> Shown {
-    let mut out = anstream::stdout().lock();
     match format {
-        Format::Table => writeln!(out, "{}", clean(&text()))?,
-        Format::Json => {
-            let json = serde_json::to_string(value).map_err(io::Error::other)?;
-            writeln!(out, "{json}")?;
-        }
+        Format::Table => writeln!(anstream::stdout().lock(), "{}", clean(&text()))?,
+        Format::Json => json(serde_json::to_string(value))?,
         Format::Yaml => {
             let yaml = serde_saphyr::to_string(value).map_err(io::Error::other)?;
-            write!(out, "---\n{yaml}")?;
+            write!(anstream::stdout().lock(), "---\n{yaml}")?;
         }
     }
-    out.flush()
+    io::stdout().flush()
+}
+
+/// Shows JSON, which has neither colours nor any control character.
+fn json(text: serde_json::Result<String>) -> Shown {
+    let text = text.map_err(io::Error::other)?;
+    writeln!(io::stdout().lock(), "{text}")
 }
 
 /// A word to whoever sits there.
