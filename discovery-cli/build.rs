@@ -5,7 +5,8 @@ use std::{env, path::PathBuf, process::Command};
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let target = |name| env::var(format!("CARGO_CFG_TARGET_{name}")).unwrap_or_default();
-    if target("OS") != "linux" || target("ENV") != "gnu" {
+    // A static program has its unwinder, and its own way to be loaded.
+    if target("OS") != "linux" || target("ENV") != "gnu" || target("FEATURE").contains("crt-static") {
         return;
     }
     println!("cargo::rustc-link-arg-bins=-no-pie");
