@@ -75,7 +75,8 @@ impl ReadCache {
         }
     }
 
-    /// The instances `query` means, from the cache or else from `fetch`, which is given the query without filters.
+    /// The instances `query` means but for its filters, from the cache or else from `fetch`, which is given the query without
+    /// them.
     pub(super) async fn instances<F, Fut>(&self, query: &Query, fetch: F) -> Result<Snapshot>
     where
         F: FnOnce(Query) -> Fut,
@@ -85,7 +86,7 @@ impl ReadCache {
         let key = query.upstream();
         if let Some(snapshot) = self.instances.fresh(&key, |snapshot| !too_old(snapshot)).await {
             self.count(true);
-            return Ok(filtered(snapshot.with_source(Source::Cache), query));
+            return Ok(snapshot.with_source(Source::Cache));
         }
         self.count(false);
         let fetched = self
@@ -100,14 +101,13 @@ impl ReadCache {
                 Ok((snapshot, ttl))
             })
             .await;
-        let snapshot = match fetched {
-            Ok(snapshot) | Err(Miss::Unkept(snapshot)) => snapshot,
+        match fetched {
+            Ok(snapshot) | Err(Miss::Unkept(snapshot)) => Ok(snapshot),
             Err(Miss::Failed(error)) => match self.stale(&key, &error).await {
-                Some(snapshot) if !too_old(&snapshot) => snapshot,
-                _ => return Err(error),
+                Some(snapshot) if !too_old(&snapshot) => Ok(snapshot),
+                _ => Err(error),
             },
-        };
-        Ok(filtered(snapshot, query))
+        }
     }
 
     /// The services of `scope`, from the cache or else from `fetch`.
@@ -179,18 +179,6 @@ fn is_good(snapshot: &Snapshot) -> bool {
     snapshot.evidence == Evidence::Authoritative
         && snapshot.held.is_none()
         && matches!(snapshot.source, Source::Live | Source::Cache)
-}
-
-/// Only what `query` accepts, as registries may ignore its filters; the same sequence where that is all of it.
-pub(super) fn filtered(mut snapshot: Snapshot, query: &Query) -> Snapshot {
-    if !snapshot.instances.iter().all(|instance| query.accepts(instance)) {
-        let accepted = snapshot
-            .instances
-            .iter()
-            .filter(|instance| query.accepts(instance));
-        snapshot.instances = accepted.cloned().collect();
-    }
-    snapshot
 }
 
 /// Why a fetch left nothing in the cache.

@@ -10,8 +10,7 @@ use tokio::{
 use tracing::{Instrument, debug_span};
 
 use super::{
-    Breaker, BreakerOptions, CacheOptions, CircuitState, RetryBudget, RetryPolicy,
-    cache::{ReadCache, filtered},
+    Breaker, BreakerOptions, CacheOptions, CircuitState, RetryBudget, RetryPolicy, cache::ReadCache,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -256,10 +255,11 @@ impl ServiceRegistry for Resilient {
 
     async fn instances(&self, query: &Query) -> Result<Snapshot> {
         let fetch = async |query: Query| self.calls.instances(&query).await;
-        match &self.cache {
+        let snapshot = match &self.cache {
             Some(cache) => cache.instances(query, fetch).await,
-            None => Ok(filtered(self.calls.instances(query).await?, query)),
-        }
+            None => self.calls.instances(query).await,
+        };
+        Ok(filtered(snapshot?, query))
     }
 
     async fn services(&self, scope: &Scope) -> Result<Vec<ServiceSummary>> {
@@ -274,6 +274,18 @@ impl ServiceRegistry for Resilient {
         let calls = &self.calls;
         calls.named("status", calls.attempt(calls.inner.status()).await)
     }
+}
+
+/// Only what `query` accepts, as registries may ignore its filters; the same sequence where that is all of it.
+fn filtered(mut snapshot: Snapshot, query: &Query) -> Snapshot {
+    if !snapshot.instances.iter().all(|instance| query.accepts(instance)) {
+        let accepted = snapshot
+            .instances
+            .iter()
+            .filter(|instance| query.accepts(instance));
+        snapshot.instances = accepted.cloned().collect();
+    }
+    snapshot
 }
 
 #[cfg(test)]
