@@ -7,7 +7,11 @@ use std::{
 };
 
 use discovery_core::{Cursor, Error, ErrorKind, Result};
-use futures::{Stream, StreamExt, future::BoxFuture, stream};
+use futures::{
+    Stream, StreamExt, TryStreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use tokio::{
     sync::mpsc,
     time::{Instant, Sleep, sleep_until, timeout},
@@ -142,8 +146,8 @@ pub(crate) enum Told {
 pub(crate) struct Feed {
     client: Client,
     range: Range,
-    /// It began somewhere in the history: who reads it does not know what was there before.
-    resumed: bool,
+    /// Events tell what was there before.
+    before: bool,
     state: State,
 }
 
@@ -171,16 +175,28 @@ struct Open {
 }
 
 impl Feed {
-    /// A feed that starts with all there is, or with what changed since. Does nothing before it is polled.
-    pub(crate) fn new(client: Client, range: Range, since: Option<Place>) -> Self {
+    /// A feed that starts with all there is, or with what changed since; events tell what was `before` where that is asked
+    /// for. Does nothing before it is polled.
+    pub(crate) fn new(client: Client, range: Range, since: Option<Place>, before: bool) -> Self {
         let mut feed = Self {
             client,
             range,
-            resumed: since.is_some(),
+            before,
             state: State::Ended,
         };
         feed.state = since.map_or_else(|| feed.lists(), |place| feed.opens(place));
         feed
+    }
+
+    /// The watch of which these are the events.
+    pub(crate) fn watch<E: Send + 'static>(
+        self,
+        mut events_of: impl FnMut(Told) -> Vec<E> + Send + 'static,
+    ) -> BoxStream<'static, Result<E>> {
+        self.map_ok(move |told| stream::iter(events_of(told).into_iter().map(Ok)))
+            .try_flatten()
+            .map_err(|failed: Error| failed.with_operation("watch"))
+            .boxed()
     }
 
     fn lists(&self) -> State {
@@ -192,9 +208,9 @@ impl Feed {
     }
 
     fn opens(&self, place: Place) -> State {
-        let (client, range, resumed) = (self.client.clone(), self.range.clone(), self.resumed);
+        let (client, range, before) = (self.client.clone(), self.range.clone(), self.before);
         State::Begins(Box::pin(async move {
-            open(&client, &range, place, resumed).await.map(Begun::Open)
+            open(&client, &range, place, before).await.map(Begun::Open)
         }))
     }
 
@@ -272,7 +288,7 @@ fn answer(said: Option<Result<WatchResponse, Status>>) -> Result<WatchResponse, 
 }
 
 /// Watches a range after a place.
-async fn open(client: &Client, range: &Range, after: Place, resumed: bool) -> Result<Box<Open>> {
+async fn open(client: &Client, range: &Range, after: Place, before: bool) -> Result<Box<Open>> {
     let create = WatchCreate {
         key: range.from.clone(),
         range_end: range.end.clone(),
@@ -282,7 +298,7 @@ async fn open(client: &Client, range: &Range, after: Place, resumed: bool) -> Re
         start_revision: after.revision,
         progress_notify: true,
         // The server reads it anew for every event.
-        prev_kv: resumed,
+        prev_kv: before,
         fragment: true,
     };
     let create = WatchRequest {

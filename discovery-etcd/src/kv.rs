@@ -6,7 +6,7 @@ use discovery_core::{
     Error, ErrorKind, PutMode, Result, Version,
 };
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnResponse};
-use futures::{StreamExt, TryStreamExt, future, stream};
+use futures::{StreamExt, future, stream};
 
 use crate::{
     client::{Client, Kind},
@@ -211,11 +211,7 @@ impl ConfigStore for EtcdValues {
             Err(failed) => return stream::once(future::ready(Err(failed.with_operation("watch")))).boxed(),
         };
         let range = Range::prefix(&format!("{}{prefix}", self.prefix));
-        let feed = Feed::new(self.client.clone(), range, since);
         let store = self.clone();
-        feed.map_ok(move |told| stream::iter(store.events_of(told).into_iter().map(Ok)))
-            .try_flatten()
-            .map_err(|failed: Error| failed.with_operation("watch"))
-            .boxed()
+        Feed::new(self.client.clone(), range, since, false).watch(move |told| store.events_of(told))
     }
 }

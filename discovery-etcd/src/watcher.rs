@@ -3,10 +3,10 @@
 use std::{collections::HashMap, sync::Arc};
 
 use discovery_core::{
-    Change, Cursor, Error, ErrorKind, Instance, InstanceKey, Query, Result, WatchEvent, WatchStream, Watcher,
+    Change, Cursor, ErrorKind, Instance, InstanceKey, Query, Result, WatchEvent, WatchStream, Watcher,
 };
 use foldhash::fast::RandomState;
-use futures::{StreamExt, TryStreamExt, future, stream};
+use futures::{StreamExt, future, stream};
 use tracing::warn;
 
 use crate::{
@@ -41,12 +41,10 @@ impl Watcher for EtcdWatcher {
             Ok(since) => since,
             Err(failed) => return stream::once(future::ready(Err(failed.with_operation("watch")))).boxed(),
         };
-        let feed = Feed::new(self.client.clone(), self.keys.range(&query.target), since);
+        let range = self.keys.range(&query.target);
         let mut shown = Shown::new(self.keys.clone());
-        feed.map_ok(move |told| stream::iter(shown.events_of(told).into_iter().map(Ok)))
-            .try_flatten()
-            .map_err(|failed: Error| failed.with_operation("watch"))
-            .boxed()
+        // Who resumes does not know what was there before.
+        Feed::new(self.client.clone(), range, since, since.is_some()).watch(move |told| shown.events_of(told))
     }
 }
 

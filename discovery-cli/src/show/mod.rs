@@ -56,7 +56,7 @@ fn streamed<T: Serialize>(format: Format, value: &T, text: impl FnOnce() -> Stri
     io::stdout().flush()
 }
 
-/// Shows JSON, which has neither colours nor any control character.
+/// Shows JSON, which has no colours to leave out.
 fn json(text: serde_json::Result<String>) -> Shown {
     let text = text.map_err(io::Error::other)?;
     writeln!(io::stdout().lock(), "{text}")
