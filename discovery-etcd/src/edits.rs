@@ -7,6 +7,7 @@ use crate::{
     client::{Client, Kind},
     convert::Record,
     error,
+    keys::Name,
     registry::EtcdRegistry,
     wire::KeyValue,
 };
@@ -61,7 +62,8 @@ impl EtcdRegistry {
     }
 
     /// Writes our record: over nothing, over what it was, or over what an explicit registration replaces.
-    pub(crate) async fn claim(&self, key: &str, value: &[u8], id: i64) -> Result<()> {
+    pub(crate) async fn claim(&self, name: &Name, value: &[u8], id: i64) -> Result<()> {
+        let key = &*self.keys.of(&name.service, &name.id);
         let mut revision = 0;
         for _ in 0..ROUNDS {
             let put = TxnOp::put(key, value, Some(PutOptions::new().with_lease(id)));
@@ -69,18 +71,18 @@ impl EtcdRegistry {
                 .when([Compare::mod_revision(key, CompareOp::Equal, revision)])
                 .and_then([put])
                 .or_else([TxnOp::get(key, None)]);
-            self.leases.writing(id, key);
+            self.leases.writing(id, name);
             let answer = self.txn(txn).await.inspect_err(|failed| {
                 // What a server refused did not happen, and never will.
                 if !matches!(
                     failed.kind(),
                     ErrorKind::Timeout | ErrorKind::Unavailable | ErrorKind::Protocol
                 ) {
-                    self.leases.wrote(id, key, false);
+                    self.leases.wrote(id, name, false);
                 }
             })?;
             if answer.succeeded() {
-                self.leases.wrote(id, key, true);
+                self.leases.wrote(id, name, true);
                 return Ok(());
             }
             let there = found(&answer);
@@ -88,10 +90,10 @@ impl EtcdRegistry {
                 && there.lease == id
                 && there.value == value
             {
-                self.leases.wrote(id, key, true);
+                self.leases.wrote(id, name, true);
                 return Ok(());
             }
-            self.leases.wrote(id, key, false);
+            self.leases.wrote(id, name, false);
             revision = there.map_or(0, |there| there.mod_revision);
         }
         Err(busy(key))

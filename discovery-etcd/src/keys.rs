@@ -37,6 +37,27 @@ pub(crate) fn prefix_end(prefix: &[u8]) -> Vec<u8> {
     vec![0]
 }
 
+/// Which of our records: its key follows from that.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Name {
+    pub(crate) service: ServiceName,
+    pub(crate) id: InstanceId,
+}
+
+impl From<&InstanceKey> for Name {
+    fn from(key: &InstanceKey) -> Self {
+        let (service, id) = (key.service.clone(), key.id.clone());
+        Self { service, id }
+    }
+}
+
+impl PartialEq<InstanceKey> for Name {
+    fn eq(&self, key: &InstanceKey) -> bool {
+        // Of two ids that are one text in one place, the text is not read.
+        self.id == key.id && self.service == key.service
+    }
+}
+
 /// The keys of services: `<namespace><prefix><service>/<id>`.
 #[derive(Debug, Clone)]
 pub(crate) struct Keys {

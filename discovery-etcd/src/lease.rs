@@ -6,8 +6,9 @@ use std::{
     time::Duration,
 };
 
-use discovery_core::{Error, ErrorKind, HealthReport, LeaseGroup, Result};
+use discovery_core::{Error, ErrorKind, HealthReport, InstanceKey, LeaseGroup, Result};
 use foldhash::fast::RandomState;
+use indexmap::IndexMap;
 use tokio::time::Instant;
 
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
     config::LeaseSharing,
     error,
     keepalive::KeepAlives,
+    keys::Name,
 };
 
 /// The leases of one client.
@@ -32,17 +34,8 @@ struct State {
     /// The lease that new registrations of this TTL, in seconds as asked for, live by.
     shared: HashMap<i64, i64>,
     held: HashMap<i64, Held, RandomState>,
-    /// Our records, by their keys. The lease of one may be gone.
-    members: HashMap<String, Member, RandomState>,
-}
-
-/// A record that we wrote.
-#[derive(Debug)]
-struct Member {
-    /// What it lives by.
-    lease: i64,
-    /// The health it was last made to show.
-    shown: Option<HealthReport>,
+    /// The lease that each of our records lives by. It may be gone.
+    lease_of: HashMap<Name, i64, RandomState>,
 }
 
 /// A lease we were granted.
@@ -50,8 +43,10 @@ struct Member {
 struct Held {
     ttl: Duration,
     confirmed: Instant,
-    /// Keys of which a write may still be on its way.
-    unsure: HashSet<String>,
+    /// The records that live by it, and the health that each was last made to show.
+    members: IndexMap<Name, Option<HealthReport>, RandomState>,
+    /// The records of which a write may still be on its way.
+    unsure: HashSet<Name>,
     /// It is let expire: its members register again, by another one.
     retired: bool,
 }
@@ -67,11 +62,28 @@ pub(crate) fn group(id: i64) -> LeaseGroup {
 
 /// The lease a group names; 64 bits, never through a float (E-8).
 pub(crate) fn id_of(group: &LeaseGroup) -> Option<i64> {
-    i64::from_str_radix(group.as_str(), 16).ok()
+    let digits = group.as_str().as_bytes();
+    if !(1..=16).contains(&digits.len()) {
+        return None;
+    }
+    let id = digits.iter().try_fold(0, |id: u64, digit| {
+        Some(id << 4 | u64::from(char::from(*digit).to_digit(16)?))
+    });
+    id.map(u64::cast_signed)
 }
 
 pub(crate) fn gone() -> Error {
     error::error(ErrorKind::NotFound, "the lease is gone")
+}
+
+impl State {
+    /// Forgets what a record lives by.
+    fn leave(&mut self, name: &Name) {
+        let id = self.lease_of.remove(name);
+        if let Some(held) = id.and_then(|id| self.held.get_mut(&id)) {
+            held.members.swap_remove(name);
+        }
+    }
 }
 
 impl Leases {
@@ -88,10 +100,10 @@ impl Leases {
         self.client.config().service_registration.lease == LeaseSharing::Single
     }
 
-    /// The lease that `key` lives by, if we wrote it.
-    pub(crate) fn of(&self, key: &str) -> Option<i64> {
+    /// The lease that a record lives by, if we wrote it.
+    pub(crate) fn of(&self, name: &Name) -> Option<i64> {
         let state = lock(&self.state);
-        let id = state.members.get(key)?.lease;
+        let id = *state.lease_of.get(name)?;
         state.held.contains_key(&id).then_some(id)
     }
 
@@ -100,8 +112,8 @@ impl Leases {
         lock(&self.state).held.get(&id).map(|held| held.ttl)
     }
 
-    /// A lease for `key` to live by, alive for a while yet: the one it has, the shared one, or a new one.
-    pub(crate) async fn obtain(&self, key: &str, ttl: Duration) -> Result<i64> {
+    /// A lease for a record to live by, alive for a while yet: the one it has, the shared one, or a new one.
+    pub(crate) async fn obtain(&self, name: &Name, ttl: Duration) -> Result<i64> {
         let asked = i64::try_from(ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)).unwrap_or(i64::MAX);
         let one = self.granting.lock().await;
         let found = {
@@ -123,7 +135,7 @@ impl Leases {
                 Err(_) => {}
             },
             None if self.single() => {
-                if let Some(id) = self.of(key) {
+                if let Some(id) = self.of(name) {
                     match self.beat(id).await {
                         Ok(()) => return Ok(id),
                         Err(failed) if failed.kind() != ErrorKind::NotFound => return Err(failed),
@@ -146,6 +158,7 @@ impl Leases {
             Held {
                 ttl: Duration::from_secs(u64::try_from(granted.ttl()).unwrap_or_default()),
                 confirmed: Instant::now(),
+                members: IndexMap::default(),
                 unsure: HashSet::new(),
                 retired: false,
             },
@@ -157,33 +170,36 @@ impl Leases {
         Ok(granted.id())
     }
 
-    /// Notes that a write of `key` under this lease is under way; what is not told to have ended may happen late.
-    pub(crate) fn writing(&self, id: i64, key: &str) {
+    /// Notes that a write of a record under this lease is under way; what is not told to have ended may happen late.
+    pub(crate) fn writing(&self, id: i64, name: &Name) {
         if let Some(held) = lock(&self.state).held.get_mut(&id) {
-            held.unsure.insert(key.to_owned());
+            held.unsure.insert(name.clone());
         }
     }
 
-    /// Notes how a write of `key` ended, where that is known: written, or not.
-    pub(crate) fn wrote(&self, id: i64, key: &str, written: bool) {
+    /// Notes how a write of a record ended, where that is known: written, or not.
+    pub(crate) fn wrote(&self, id: i64, name: &Name, written: bool) {
         let mut state = lock(&self.state);
         if let Some(held) = state.held.get_mut(&id) {
-            held.unsure.remove(key);
+            held.unsure.remove(name);
         }
         if written {
-            let (lease, shown) = (id, None);
-            state.members.insert(key.to_owned(), Member { lease, shown });
+            state.leave(name);
+            state.lease_of.insert(name.clone(), id);
+            if let Some(held) = state.held.get_mut(&id) {
+                held.members.insert(name.clone(), None);
+            }
         }
     }
 
-    /// Notes that `key` is withdrawn. Where a write of it may still arrive, its lease is let expire, so that what is written
+    /// Notes that a record is withdrawn. Where a write of it may still arrive, its lease is let expire, so that what is written
     /// late does not live on: members that are left register again, by another lease.
-    pub(crate) fn withdrawn(&self, key: &str) {
+    pub(crate) fn withdrawn(&self, name: &Name) {
         let mut state = lock(&self.state);
-        state.members.remove(key);
+        state.leave(name);
         let mut retired = Vec::new();
         for (id, held) in &mut state.held {
-            if held.unsure.remove(key) {
+            if held.unsure.remove(name) {
                 held.retired = true;
                 retired.push(*id);
             }
@@ -192,11 +208,11 @@ impl Leases {
     }
 
     /// Notes the health a record shows by now.
-    pub(crate) fn shown(&self, id: i64, key: &str, report: &HealthReport) {
+    pub(crate) fn shown(&self, id: i64, name: &Name, report: &HealthReport) {
         let mut state = lock(&self.state);
-        let member = state.members.get_mut(key);
-        if let Some(member) = member.filter(|member| member.lease == id) {
-            member.shown = Some(report.clone());
+        let held = state.held.get_mut(&id);
+        if let Some(shown) = held.and_then(|held| held.members.get_mut(name)) {
+            *shown = Some(report.clone());
         }
     }
 
@@ -240,11 +256,7 @@ impl Leases {
     ///
     /// # Errors
     /// As [`Self::beat`], and `NotFound` when one of them does not live by it, as far as we know.
-    pub(crate) async fn renew<'a>(
-        &self,
-        id: i64,
-        records: impl Iterator<Item = (String, &'a HealthReport)>,
-    ) -> Result<Vec<usize>> {
+    pub(crate) async fn renew(&self, id: i64, records: &[(InstanceKey, HealthReport)]) -> Result<Vec<usize>> {
         let changed = self.unlike(id, records).ok_or_else(gone)?;
         self.ask(id).await?;
         Ok(changed)
@@ -259,17 +271,18 @@ impl Leases {
 
     /// The places of those records that are not known to show this health; nothing unless all of them live by this lease, as
     /// far as we know, and it is not let expire.
-    fn unlike<'a>(
-        &self,
-        id: i64,
-        records: impl Iterator<Item = (String, &'a HealthReport)>,
-    ) -> Option<Vec<usize>> {
+    fn unlike(&self, id: i64, records: &[(InstanceKey, HealthReport)]) -> Option<Vec<usize>> {
         let state = lock(&self.state);
-        state.held.get(&id).filter(|held| !held.retired)?;
+        let held = state.held.get(&id).filter(|held| !held.retired)?;
         let mut unlike = Vec::new();
-        for (place, (key, report)) in records.enumerate() {
-            let member = state.members.get(&key).filter(|member| member.lease == id)?;
-            if member.shown.as_ref() != Some(report) {
+        for (place, (key, report)) in records.iter().enumerate() {
+            // Most often they come in the order they were registered in.
+            let same = held.members.get_index(place).filter(|(name, _)| *name == key);
+            let shown = match same {
+                Some((_, shown)) => shown,
+                None => held.members.get(&Name::from(key))?,
+            };
+            if shown.as_ref() != Some(report) {
                 unlike.push(place);
             }
         }

@@ -19,7 +19,7 @@ use crate::{
     convert::Record,
     edits::Edit,
     error, feed,
-    keys::Keys,
+    keys::{Keys, Name},
     lease::{self, Leases},
     watcher::instances_of,
 };
@@ -31,7 +31,7 @@ const ABREAST: usize = 16;
 #[derive(Debug)]
 pub(crate) struct EtcdRegistry {
     pub(crate) client: Client,
-    keys: Keys,
+    pub(crate) keys: Keys,
     pub(crate) leases: Leases,
 }
 
@@ -57,14 +57,19 @@ impl EtcdRegistry {
 
     async fn do_register(&self, registration: &Registration) -> Result<Lease> {
         let config = &self.client.config().service_registration;
-        let key = self.keys.of(&registration.service, &registration.id);
+        let full = self
+            .keys
+            .read(self.keys.of(&registration.service, &registration.id).as_bytes())
+            .ok_or_else(|| error::error(ErrorKind::InvalidInput, "this service or id makes no key"))?;
+        // Of the key that its heartbeats come with.
+        let name = Name::from(&full);
         let value = Record::of(registration, config.format).write()?;
         let ttl = registration.ttl.unwrap_or(config.ttl);
         // E-7: a lease that dies in between is replaced once; more often would be a cluster's illness.
         let mut again = true;
         let id = loop {
-            let id = self.leases.obtain(&key, ttl).await?;
-            match self.claim(&key, &value, id).await {
+            let id = self.leases.obtain(&name, ttl).await?;
+            match self.claim(&name, &value, id).await {
                 Err(failed) if failed.kind() == ErrorKind::NotFound && again => {
                     again = false;
                     self.leases.forget(id);
@@ -72,26 +77,20 @@ impl EtcdRegistry {
                 claimed => break claimed.map(|()| id)?,
             }
         };
-        let full = self
-            .keys
-            .read(key.as_bytes())
-            .ok_or_else(|| error::error(ErrorKind::InvalidInput, "this service or id makes no key"))?;
         let ttl = self.leases.ttl(id).unwrap_or(ttl);
         Ok(Lease::new(full, lease::group(id), Some(ttl)))
     }
 
     async fn do_renew(&self, group: &LeaseGroup, renewal: &Renewal) -> Result<()> {
         let id = lease::id_of(group).ok_or_else(lease::gone)?;
-        let records = renewal.members.iter();
-        let records = records.map(|(key, report)| (self.key(key), report));
-        let changed = self.leases.renew(id, records).await?;
+        let changed = self.leases.renew(id, &renewal.members).await?;
         if changed.is_empty() {
             return Ok(());
         }
         let changed = changed.into_iter().map(|place| async move {
             let (key, report) = &renewal.members[place];
             self.show(key, report).await?;
-            self.leases.shown(id, &self.key(key), report);
+            self.leases.shown(id, &Name::from(key), report);
             Ok(())
         });
         // Large, and rare.
@@ -99,13 +98,13 @@ impl EtcdRegistry {
     }
 
     async fn do_deregister(&self, key: &InstanceKey) -> Result<()> {
-        let name = self.key(key);
+        let (path, name) = (self.key(key), Name::from(key));
         let own = self.leases.of(&name);
         // Ours, and only ours: who took the id over keeps it.
-        let ours = own.map(|id| Compare::lease(&*name, CompareOp::Equal, id));
+        let ours = own.map(|id| Compare::lease(&*path, CompareOp::Equal, id));
         let delete = Txn::new()
             .when(ours.into_iter().collect::<Vec<_>>())
-            .and_then([TxnOp::delete(&*name, None)]);
+            .and_then([TxnOp::delete(&*path, None)]);
         self.txn(delete).await?;
         self.leases.withdrawn(&name);
         if let (Some(id), LeaseSharing::Single) = (own, self.client.config().service_registration.lease) {
@@ -192,7 +191,7 @@ impl ServiceRegistry for EtcdRegistry {
     async fn report_health(&self, key: &InstanceKey, report: &HealthReport) -> Result<()> {
         let shown = self.show(key, report).await;
         if shown.is_ok() {
-            let name = self.key(key);
+            let name = Name::from(key);
             if let Some(id) = self.leases.of(&name) {
                 self.leases.shown(id, &name, report);
             }
