@@ -109,14 +109,13 @@ impl Record {
         let rest = self.rest;
         let zone = rest.zone.map(Into::into);
         let mut instance = Instance::builder(key, self.address, self.port)
-            .tags(rest.tags)
-            .meta(rest.meta)
             .status(rest.status)
             .priority(rest.priority)
             .draining(rest.draining)
             .locality(Locality::new(None, zone, None))
             .build();
-        instance.ports = rest.ports;
+        // As they are: the builder's would be filled anew.
+        (instance.tags, instance.meta, instance.ports) = (rest.tags, rest.meta, rest.ports);
         instance.weight = Weight(rest.weight);
         instance
     }

@@ -8,7 +8,7 @@ use std::{
 
 use discovery_core::{Cursor, Error, ErrorKind, Result};
 use futures::{
-    Stream, StreamExt, TryStreamExt,
+    Stream, StreamExt,
     future::BoxFuture,
     stream::{self, BoxStream},
 };
@@ -190,13 +190,23 @@ impl Feed {
 
     /// The watch of which these are the events.
     pub(crate) fn watch<E: Send + 'static>(
-        self,
+        mut self,
         mut events_of: impl FnMut(Told) -> Vec<E> + Send + 'static,
     ) -> BoxStream<'static, Result<E>> {
-        self.map_ok(move |told| stream::iter(events_of(told).into_iter().map(Ok)))
-            .try_flatten()
-            .map_err(|failed: Error| failed.with_operation("watch"))
-            .boxed()
+        let mut events = Vec::new().into_iter();
+        let next = move |cx: &mut Context<'_>| {
+            loop {
+                if let Some(event) = events.next() {
+                    return Poll::Ready(Some(Ok(event)));
+                }
+                match ready!(self.poll_next_unpin(cx)) {
+                    Some(Ok(told)) => events = events_of(told).into_iter(),
+                    Some(Err(failed)) => return Poll::Ready(Some(Err(failed.with_operation("watch")))),
+                    None => return Poll::Ready(None),
+                }
+            }
+        };
+        stream::poll_fn(next).boxed()
     }
 
     fn lists(&self) -> State {

@@ -57,21 +57,21 @@ pub(crate) fn place_of(since: Option<&Cursor>) -> Result<Option<Place>> {
     }
 }
 
-fn instance_of(keys: &Keys, kv: &KeyValue) -> Option<Instance> {
-    let key = keys.read(&kv.key)?;
+fn instance_of(key: &InstanceKey, kv: &KeyValue) -> Option<Instance> {
     let record = Record::read(&kv.value);
     if record.is_none() {
         warn!(%key, "left out: its value is no instance");
     }
-    Some(record?.instance(key))
+    Some(record?.instance(key.clone()))
 }
 
 /// The instances among these keys, sorted by key.
 pub(crate) fn instances_of(keys: &Keys, kvs: &[KeyValue]) -> Vec<Arc<Instance>> {
-    let mut instances: Vec<_> = kvs
-        .iter()
-        .filter_map(|kv| instance_of(keys, kv).map(Arc::new))
-        .collect();
+    let found = kvs.iter().filter_map(|kv| instance_of(&keys.read(&kv.key)?, kv));
+    sorted(found.map(Arc::new).collect())
+}
+
+fn sorted(mut instances: Vec<Arc<Instance>>) -> Vec<Arc<Instance>> {
     instances.sort_by(|a, b| a.key.cmp(&b.key));
     instances
 }
@@ -80,7 +80,8 @@ pub(crate) fn instances_of(keys: &Keys, kvs: &[KeyValue]) -> Vec<Arc<Instance>> 
 #[derive(Debug)]
 struct Shown {
     keys: Keys,
-    instances: HashMap<InstanceKey, Arc<Instance>, RandomState>,
+    /// By their keys in etcd.
+    instances: HashMap<Vec<u8>, Arc<Instance>, RandomState>,
     /// It began with all there was. One that resumed knows of the others only what the server says was there before.
     whole: bool,
 }
@@ -99,9 +100,12 @@ impl Shown {
         let whole = |change, place: Place| vec![WatchEvent::new(change).with_cursor(place.cursor())];
         let (events, place) = match told {
             Told::All(kvs, place) => {
-                let all = instances_of(&self.keys, &kvs);
-                let by_key = all.iter().map(|one| (one.key.clone(), one.clone()));
-                (self.instances, self.whole) = (by_key.collect(), true);
+                let found = kvs.into_iter().filter_map(|kv| {
+                    let instance = instance_of(&self.keys.read(&kv.key)?, &kv)?;
+                    Some((kv.key, Arc::new(instance)))
+                });
+                (self.instances, self.whole) = (found.collect(), true);
+                let all = sorted(self.instances.values().cloned().collect());
                 return whole(Change::Reset(all), place);
             }
             Told::Confirmed(place) => return whole(Change::Confirmed, place),
@@ -123,18 +127,20 @@ impl Shown {
         let mut changes: Vec<(Change, usize)> = Vec::new();
         for (i, event) in events.iter().enumerate() {
             let Some(kv) = &event.kv else { continue };
-            let Some(key) = self.keys.read(&kv.key) else {
+            // The key of one that was told already is the one it was told with: who compares them sees that at once.
+            let told = self.instances.get(&kv.key).map(|told| told.key.clone());
+            let Some(key) = told.or_else(|| self.keys.read(&kv.key)) else {
                 continue;
             };
             // What is no longer an instance is gone.
             let now = if event.kind == 0 {
-                instance_of(&self.keys, kv).map(Arc::new)
+                instance_of(&key, kv).map(Arc::new)
             } else {
                 None
             };
             let shows = match &now {
-                Some(now) => self.put(now, event.before.as_ref()),
-                None => self.instances.remove(&key).is_some() || !self.whole,
+                Some(now) => self.put(&kv.key, now, event.before.as_ref()),
+                None => self.instances.remove(&kv.key).is_some() || !self.whole,
             };
             // what changed does not show; it was registered again as it was, or explains its status in other words.
             if !shows {
@@ -157,12 +163,12 @@ impl Shown {
     }
 
     /// Notes an instance as it is now, and answers whether it was not there before or another.
-    fn put(&mut self, now: &Arc<Instance>, before: Option<&KeyValue>) -> bool {
-        match self.instances.insert(now.key.clone(), now.clone()) {
-            Some(before) => before != *now,
-            None if self.whole => true,
-            None => before.and_then(|kv| instance_of(&self.keys, kv)).as_ref() != Some(&**now),
+    fn put(&mut self, key: &[u8], now: &Arc<Instance>, before: Option<&KeyValue>) -> bool {
+        if let Some(told) = self.instances.get_mut(key) {
+            return *now != std::mem::replace(told, now.clone());
         }
+        self.instances.insert(key.to_vec(), now.clone());
+        self.whole || before.and_then(|kv| instance_of(&now.key, kv)).as_ref() != Some(&**now)
     }
 }
 

@@ -292,11 +292,13 @@ impl View {
         &self.query
     }
 
-    /// Puts `prepared` in the place of what is there, and tells subscribers.
-    pub(crate) fn publish(&self, prepared: Prepared) {
+    /// Puts `prepared` in the place of what is there, tells subscribers, and answers what was there: letting go of it takes time
+    /// that need not be theirs.
+    pub(crate) fn publish(&self, prepared: Prepared) -> Arc<Prepared> {
         let before = self.current.swap(Arc::new(prepared));
         before.replaced.store(true, Ordering::Release);
         self.changed.send_replace(());
+        before
     }
 
     /// What bounds retries of calls.

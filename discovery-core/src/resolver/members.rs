@@ -31,31 +31,49 @@ impl Members {
         &self.endpoints
     }
 
-    pub(super) fn get(&self, key: &InstanceKey) -> Option<(&Arc<Instance>, &Arc<Load>)> {
-        self.endpoints.get(*self.index.get(key)?)
-    }
-
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<Instance>, &Arc<Load>)> {
         self.endpoints.instances.iter().zip(self.endpoints.loads.iter())
     }
 
-    /// Adds or replaces; answers whether anything changed. An equal instance keeps its identity.
-    pub(super) fn upsert(&mut self, instance: &Arc<Instance>, load: &Arc<Load>) -> bool {
-        if let Some(&at) = self.index.get(&instance.key) {
+    /// Adds one, with a `new` load, or replaces it; answers its load if anything changed. An equal instance keeps its identity.
+    pub(super) fn upsert(
+        &mut self,
+        instance: &Arc<Instance>,
+        new: impl FnOnce() -> Arc<Load>,
+    ) -> Option<&Arc<Load>> {
+        let at = self.index.get(&instance.key).copied();
+        if at.is_some_and(|at| self.endpoints.instances.get(at) == Some(instance)) {
+            return None;
+        }
+        let at = self.put_at(at, instance, new);
+        self.endpoints.loads.get(at)
+    }
+
+    /// Adds one with this load, or replaces one that is known to be another.
+    pub(super) fn put(&mut self, instance: &Arc<Instance>, load: &Arc<Load>) {
+        let at = self.index.get(&instance.key).copied();
+        self.put_at(at, instance, || load.clone());
+    }
+
+    fn put_at(
+        &mut self,
+        at: Option<usize>,
+        instance: &Arc<Instance>,
+        new: impl FnOnce() -> Arc<Load>,
+    ) -> usize {
+        self.available += usize::from(instance.is_available());
+        if let Some(at) = at {
             if let Some(old) = self.endpoints.instances.get(at) {
-                if old == instance {
-                    return false;
-                }
                 self.available -= usize::from(old.is_available());
             }
             self.endpoints.instances.0.set(at, instance.clone());
-        } else {
-            self.index.insert(instance.key.clone(), self.endpoints.len());
-            self.endpoints.instances.0.push(instance.clone());
-            self.endpoints.loads.push(load.clone());
+            return at;
         }
-        self.available += usize::from(instance.is_available());
-        true
+        let at = self.endpoints.len();
+        self.index.insert(instance.key.clone(), at);
+        self.endpoints.instances.0.push(instance.clone());
+        self.endpoints.loads.push(new());
+        at
     }
 
     /// Removes; answers whether it was there.

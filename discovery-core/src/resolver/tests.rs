@@ -22,7 +22,7 @@ use crate::{
 
 /// A registry whose truth, evidence and faults the test sets.
 #[derive(Debug)]
-struct Fake {
+pub(super) struct Fake {
     truth: Mutex<BTreeMap<String, Arc<Instance>>>,
     /// What reads answer with, beside the truth.
     reading: Mutex<Evidence>,
@@ -45,13 +45,13 @@ impl Drop for OpenWatch {
     }
 }
 
-fn instance(id: &str, port: u16) -> Instance {
+pub(super) fn instance(id: &str, port: u16) -> Instance {
     let key = InstanceKey::new("fake", ServiceName::observed("api"), InstanceId::observed(id));
     Instance::builder(key, "127.0.0.1", port).build()
 }
 
 impl Fake {
-    fn new(ids: impl IntoIterator<Item = usize>) -> Arc<Self> {
+    pub(super) fn new(ids: impl IntoIterator<Item = usize>) -> Arc<Self> {
         let truth = ids.into_iter().map(|i| {
             (
                 format!("api-{i:03}"),
@@ -177,17 +177,17 @@ fn resolver(fake: &Arc<Fake>, options: ResolverOptions) -> Resolver {
     )
 }
 
-fn service(resolver: &Resolver, query: &Query) -> Service {
+pub(super) fn service(resolver: &Resolver, query: &Query) -> Service {
     let strategy: Arc<dyn Strategy> = Arc::new(RoundRobin);
     Service::new(resolver.view(query, &strategy).unwrap(), Duration::from_secs(5))
 }
 
-fn api() -> Query {
+pub(super) fn api() -> Query {
     Query::service("api").unwrap()
 }
 
 /// Lets every task run that can, without moving time.
-async fn settle() {
+pub(super) async fn settle() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
     }
@@ -401,38 +401,6 @@ async fn a_confirmation_read_does_not_make_a_broken_watch_live() {
         (now.instances.len(), now.held, now.source),
         (0, None, Source::Stale)
     );
-}
-
-/// A watch that is never short of events.
-#[derive(Debug)]
-struct Flood;
-
-impl Watcher for Flood {
-    fn watch(&self, _: &Query, _: Option<Cursor>) -> WatchStream {
-        let first = WatchEvent::new(Change::Reset(vec![Arc::new(instance("api-000", 1))]));
-        let later = || {
-            Some(Ok(WatchEvent::new(Change::Upsert(vec![Arc::new(instance(
-                "api-000", 2,
-            ))]))))
-        };
-        stream::iter([Ok(first)])
-            .chain(stream::iter(std::iter::from_fn(later)))
-            .boxed()
-    }
-}
-
-#[tokio::test]
-async fn a_flood_of_events_starves_nobody() {
-    let tasks = TaskGroup::current().unwrap();
-    let backend = Backend::new(Fake::new(0..1), Arc::new(Flood));
-    let resolver = Resolver::new(backend, tasks.clone(), ResolverOptions::default());
-    let api = service(&resolver, &api());
-    assert_eq!(
-        api.ready().await.unwrap().instances.len(),
-        1,
-        "the only thread is shared"
-    );
-    tasks.join(Duration::from_secs(60)).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,7 +20,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     metrics,
     model::{Cursor, Evidence, Freshness, Query, Snapshot, Source, Target},
-    pick::Outliers,
+    pick::{Outliers, Prepared},
     resilience::full_jitter,
     spi::WatchEvent,
     watch::{Guard, Recover, Recovered},
@@ -34,6 +34,8 @@ const NUDGE: Duration = Duration::from_secs(1);
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
 /// How many events that are already there are folded into one publication.
 const COALESCE: usize = 256;
+/// How many times in a row the watch is looked at before everything else.
+const IN_A_ROW: u8 = 8;
 /// The time between two reads that could confirm what the guard holds.
 const READ_GAP: Duration = Duration::from_millis(1050);
 
@@ -66,6 +68,10 @@ pub(super) struct Upstream {
     pub(super) unsaved: bool,
     /// Something changed that the metrics have not been told of.
     pub(super) unobserved: bool,
+    /// What views showed before, let go of when who was told of the change has run.
+    outdated: Vec<Arc<Prepared>>,
+    /// How many times in a row the watch had something at once; zero after a rest.
+    in_a_row: u8,
     /// Who watches for instances that fail, if anybody does.
     pub(super) outliers: Option<Outliers>,
 }
@@ -113,6 +119,8 @@ impl Upstream {
             disk: None,
             unsaved: false,
             unobserved: false,
+            outdated: Vec::new(),
+            in_a_row: 0,
             outliers: hub.options.balancing.outlier.clone().map(Outliers::new),
             hub,
         }
@@ -160,6 +168,7 @@ impl Upstream {
                 tokio::task::yield_now().await;
                 self.observe();
             }
+            self.outdated.clear();
         }
         self.save().await;
         metrics::watch_up(self.query.label(), &self.source, false);
@@ -178,19 +187,29 @@ impl Upstream {
         let step = self.writers.iter().filter_map(Writer::next_step).min();
         let look = self.outliers.as_ref().map(Outliers::next);
         let timer = [guard, read, expiry, step, look].into_iter().flatten().min();
-        tokio::select! {
-            biased;
-            () = self.hub.tasks.cancelled().cancelled() => Wake::Cancelled,
-            () = self.attached.notified() => Wake::Attached,
-            // The sender lives in the hub this task keeps.
-            _ = self.healed.changed() => Wake::Healed,
-            // Before the watch, which may never fall silent; each of these makes progress and then waits.
-            () = sleep_until(timer.unwrap_or(now)), if timer.is_some() => Wake::Timer,
-            () = alarmed(self.outliers.as_ref()) => Wake::Timer,
-            _ = housekeeping.tick() => Wake::Housekeeping,
-            recovered = self.watch.next() => Wake::Watch(recovered),
-            answer = maybe(&mut self.read) => { self.read = None; Wake::Read(answer) }
-            snapshot = maybe(&mut self.disk) => { self.disk = None; Wake::Disk(snapshot) }
+        let watch_first = self.in_a_row < IN_A_ROW;
+        self.in_a_row += 1;
+        let others = async {
+            self.in_a_row = 0;
+            tokio::select! {
+                biased;
+                () = self.hub.tasks.cancelled().cancelled() => Wake::Cancelled,
+                () = self.attached.notified() => Wake::Attached,
+                // The sender lives in the hub this task keeps.
+                _ = self.healed.changed() => Wake::Healed,
+                () = sleep_until(timer.unwrap_or(now)), if timer.is_some() => Wake::Timer,
+                () = alarmed(self.outliers.as_ref()) => Wake::Timer,
+                _ = housekeeping.tick() => Wake::Housekeeping,
+                answer = maybe(&mut self.read) => { self.read = None; Wake::Read(answer) }
+                snapshot = maybe(&mut self.disk) => { self.disk = None; Wake::Disk(snapshot) }
+            }
+        };
+        let watch = async { Wake::Watch(self.watch.next().await) };
+        // Most often it is the watch, and who waits for a change waits until it has been looked at. It may never fall silent.
+        if watch_first {
+            either(watch, others).await
+        } else {
+            either(others, watch).await
         }
     }
 
@@ -347,6 +366,15 @@ async fn alarmed(outliers: Option<&Outliers>) {
     }
 }
 
+/// What is there first; `one` is looked at before the other.
+async fn either(one: impl Future<Output = Wake>, other: impl Future<Output = Wake>) -> Wake {
+    tokio::select! {
+        biased;
+        wake = one => wake,
+        wake = other => wake,
+    }
+}
+
 /// The future in `slot`, or never.
 async fn maybe<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
     match slot {
@@ -354,3 +382,6 @@ async fn maybe<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ pub(super) struct Link {
     pub(super) held: Option<Held>,
 }
 
-/// What upstream events changed, in order.
+/// What upstream events changed, in order: an upsert is of one that was not there or was another.
 pub(super) type Delta = Vec<Step>;
 
 /// One change of the believed set.
@@ -74,7 +74,8 @@ impl Writer {
         for step in delta {
             changed |= match step {
                 Step::Upsert(instance, load) if self.view.query().accepts(instance) => {
-                    self.members.upsert(instance, load)
+                    self.members.put(instance, load);
+                    true
                 }
                 Step::Upsert(instance, _) => self.members.remove(&instance.key),
                 Step::Remove(key) => self.members.remove(key),
@@ -123,8 +124,8 @@ impl Writer {
         expired && !std::mem::replace(&mut self.expired, true)
     }
 
-    /// Publishes what the view shows now. `all` is how many instances the upstream has.
-    pub(super) fn publish(&self, link: Link, cursor: Option<&Cursor>, all: usize) {
+    /// Publishes what the view shows now, and answers what it showed before. `all` is how many instances the upstream has.
+    pub(super) fn publish(&self, link: Link, cursor: Option<&Cursor>, all: usize) -> Arc<Prepared> {
         let mut snapshot = Snapshot::live(
             self.view.query().target.clone(),
             self.members.endpoints().instances().clone(),
@@ -139,7 +140,7 @@ impl Writer {
         } else {
             State::Ready
         };
-        self.put(snapshot, state, all);
+        self.put(snapshot, state, all)
     }
 
     /// Tells waiters why there is nothing yet.
@@ -155,7 +156,7 @@ impl Writer {
         self.put(snapshot, State::Closed, self.members.len());
     }
 
-    fn put(&self, snapshot: Snapshot, state: State, all: usize) {
+    fn put(&self, snapshot: Snapshot, state: State, all: usize) -> Arc<Prepared> {
         let endpoints = self.members.endpoints().clone();
         let filtered = all.saturating_sub(endpoints.len());
         self.view.publish(Prepared::new(
@@ -165,7 +166,7 @@ impl Writer {
             state,
             filtered,
             &self.balancing,
-        ));
+        ))
     }
 
     /// For how long nobody outside has known the view, given that hub and writer do.

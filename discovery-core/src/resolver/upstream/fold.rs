@@ -21,21 +21,25 @@ impl Upstream {
     pub(super) fn on_watch(&mut self, first: Recovered<WatchEvent>) {
         let mut delta = Delta::default();
         let mut confirmed = false;
-        let mut next = Some(first);
+        // Who waits for the first change after a rest is told before more is looked for, where it is a state of its own.
+        let whole = matches!(&first, Recovered::Event(event) if event.cursor.is_some());
+        let most = if whole && self.in_a_row == 0 { 1 } else { COALESCE };
         let before = self.link;
-        for _ in 0..COALESCE {
-            match next {
-                Some(Recovered::Event(event)) => confirmed |= self.fold(event, &mut delta),
-                Some(Recovered::Down { error, retry_in }) => {
+        let (mut next, mut taken) = (Some(first), 0);
+        while let Some(recovered) = next {
+            match recovered {
+                Recovered::Event(event) => confirmed |= self.fold(event, &mut delta),
+                Recovered::Down { error, retry_in } => {
                     self.on_down(&error, retry_in);
                     confirmed = false;
                 }
-                None => break,
             }
-            next = self.watch.next().now_or_never();
-        }
-        if let Some(Recovered::Event(event)) = next {
-            confirmed |= self.fold(event, &mut delta);
+            taken += 1;
+            next = if taken < most {
+                self.watch.next().now_or_never()
+            } else {
+                None
+            };
         }
         self.settle(before, &delta, confirmed);
     }
@@ -109,14 +113,12 @@ impl Upstream {
 
     pub(in crate::resolver) fn upsert(&mut self, instances: Vec<Arc<Instance>>, delta: &mut Delta) {
         for instance in instances {
-            let load = match self.members.get(&instance.key) {
-                Some((_, load)) => load.clone(),
-                None => match &self.outliers {
-                    Some(outliers) => Arc::new(outliers.load()),
-                    None => Arc::<Load>::default(),
-                },
+            let new = || match &self.outliers {
+                Some(outliers) => Arc::new(outliers.load()),
+                None => Arc::<Load>::default(),
             };
-            if self.members.upsert(&instance, &load) {
+            if let Some(load) = self.members.upsert(&instance, new) {
+                let load = load.clone();
                 delta.push(Step::Upsert(instance, load));
             }
         }
@@ -189,7 +191,8 @@ impl Upstream {
             let revived = confirmed && writer.confirm();
             let pending = matches!(writer.view().load().state, crate::pick::State::Pending(_));
             if changed || revived || pending || before != self.link {
-                writer.publish(self.link, self.cursor.as_ref(), all);
+                let before = writer.publish(self.link, self.cursor.as_ref(), all);
+                self.outdated.push(before);
             }
         }
         if !delta.is_empty() || before != self.link {
