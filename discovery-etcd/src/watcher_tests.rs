@@ -123,3 +123,12 @@ fn a_cursor_of_another_make_has_expired() {
     let failed = place_of(Some(&Cursor::new("17"))).unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::WatchExpired);
 }
+
+#[test]
+fn e_8_a_cursor_names_its_place_to_the_last_bit() {
+    let place = Place {
+        cluster: u64::MAX,
+        revision: i64::MAX,
+    };
+    assert_eq!(place_of(Some(&place.cursor())).unwrap(), Some(place));
+}

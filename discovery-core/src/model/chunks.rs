@@ -10,8 +10,15 @@ const CHUNK: usize = 1 << BITS;
 const MASK: usize = CHUNK - 1;
 
 /// Full from the front; the places behind the sequence's end are empty.
-#[derive(Clone)]
 struct Chunk<T>([Option<T>; CHUNK]);
+
+impl<T: Clone> Clone for Chunk<T> {
+    fn clone(&self) -> Self {
+        // What is behind the first empty place is not even looked at.
+        let mut full = self.0.iter().map_while(Option::as_ref).fuse();
+        Self(std::array::from_fn(|_| full.next().cloned()))
+    }
+}
 
 impl<T> Chunk<T> {
     const fn empty() -> Self {

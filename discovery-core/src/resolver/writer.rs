@@ -126,15 +126,16 @@ impl Writer {
 
     /// Publishes what the view shows now, and answers what it showed before. `all` is how many instances the upstream has.
     pub(super) fn publish(&self, link: Link, cursor: Option<&Cursor>, all: usize) -> Arc<Prepared> {
-        let mut snapshot = Snapshot::live(
-            self.view.query().target.clone(),
-            self.members.endpoints().instances().clone(),
-        );
-        snapshot.source = link.source;
-        snapshot.evidence = link.evidence;
-        snapshot.held = link.held;
-        snapshot.cursor = cursor.cloned();
-        snapshot.freshness = self.freshness.clone();
+        let snapshot = Snapshot {
+            target: self.view.query().target.clone(),
+            instances: self.members.endpoints().instances().clone(),
+            source: link.source,
+            freshness: self.freshness.clone(),
+            cursor: cursor.cloned(),
+            evidence: link.evidence,
+            held: link.held,
+            valid_for: None,
+        };
         let state = if self.expired {
             State::Expired
         } else {
