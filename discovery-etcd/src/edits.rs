@@ -62,8 +62,8 @@ impl EtcdRegistry {
     }
 
     /// Writes our record: over nothing, over what it was, or over what an explicit registration replaces.
-    pub(crate) async fn claim(&self, name: &Name, value: &[u8], id: i64) -> Result<()> {
-        let key = &*self.keys.of(&name.service, &name.id);
+    pub(crate) async fn claim(&self, key: &InstanceKey, value: &[u8], id: i64) -> Result<()> {
+        let (key, name) = (&*self.key(key), &Name::from(key));
         let mut revision = 0;
         for _ in 0..ROUNDS {
             let put = TxnOp::put(key, value, Some(PutOptions::new().with_lease(id)));

@@ -423,11 +423,7 @@ impl Tracker {
             }
             return Ok(Some(Told::Confirmed(self.place)));
         }
-        if self.fragments.is_empty() {
-            self.fragments = answer.events;
-        } else {
-            self.fragments.extend(answer.events);
-        }
+        self.fragments.extend(answer.events);
         if answer.fragment {
             return Ok(None);
         }

@@ -40,8 +40,8 @@ pub(crate) fn prefix_end(prefix: &[u8]) -> Vec<u8> {
 /// Which of our records: its key follows from that.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Name {
-    pub(crate) service: ServiceName,
-    pub(crate) id: InstanceId,
+    service: ServiceName,
+    id: InstanceId,
 }
 
 impl From<&InstanceKey> for Name {

@@ -31,7 +31,7 @@ const ABREAST: usize = 16;
 #[derive(Debug)]
 pub(crate) struct EtcdRegistry {
     pub(crate) client: Client,
-    pub(crate) keys: Keys,
+    keys: Keys,
     pub(crate) leases: Leases,
 }
 
@@ -61,15 +61,14 @@ impl EtcdRegistry {
             .keys
             .read(self.keys.of(&registration.service, &registration.id).as_bytes())
             .ok_or_else(|| error::error(ErrorKind::InvalidInput, "this service or id makes no key"))?;
-        // Of the key that its heartbeats come with.
-        let name = Name::from(&full);
         let value = Record::of(registration, config.format).write()?;
         let ttl = registration.ttl.unwrap_or(config.ttl);
         // E-7: a lease that dies in between is replaced once; more often would be a cluster's illness.
         let mut again = true;
         let id = loop {
-            let id = self.leases.obtain(&name, ttl).await?;
-            match self.claim(&name, &value, id).await {
+            let id = self.leases.obtain(&Name::from(&full), ttl).await?;
+            // By the key that its heartbeats will come with.
+            match self.claim(&full, &value, id).await {
                 Err(failed) if failed.kind() == ErrorKind::NotFound && again => {
                     again = false;
                     self.leases.forget(id);

@@ -45,8 +45,7 @@ impl Members {
         if at.is_some_and(|at| self.endpoints.instances.get(at) == Some(instance)) {
             return None;
         }
-        let at = self.put_at(at, instance, new);
-        self.endpoints.loads.get(at)
+        self.put_at(at, instance, new)
     }
 
     /// Adds one with this load, or replaces one that is known to be another.
@@ -55,25 +54,28 @@ impl Members {
         self.put_at(at, instance, || load.clone());
     }
 
+    /// Puts one where it is, or at the end with a `new` load; answers its load.
     fn put_at(
         &mut self,
         at: Option<usize>,
         instance: &Arc<Instance>,
         new: impl FnOnce() -> Arc<Load>,
-    ) -> usize {
+    ) -> Option<&Arc<Load>> {
         self.available += usize::from(instance.is_available());
-        if let Some(at) = at {
+        let at = if let Some(at) = at {
             if let Some(old) = self.endpoints.instances.get(at) {
                 self.available -= usize::from(old.is_available());
             }
             self.endpoints.instances.0.set(at, instance.clone());
-            return at;
-        }
-        let at = self.endpoints.len();
-        self.index.insert(instance.key.clone(), at);
-        self.endpoints.instances.0.push(instance.clone());
-        self.endpoints.loads.push(new());
-        at
+            at
+        } else {
+            let at = self.endpoints.len();
+            self.index.insert(instance.key.clone(), at);
+            self.endpoints.instances.0.push(instance.clone());
+            self.endpoints.loads.push(new());
+            at
+        };
+        self.endpoints.loads.get(at)
     }
 
     /// Removes; answers whether it was there.

@@ -191,8 +191,8 @@ impl Upstream {
             let revived = confirmed && writer.confirm();
             let pending = matches!(writer.view().load().state, crate::pick::State::Pending(_));
             if changed || revived || pending || before != self.link {
-                let before = writer.publish(self.link, self.cursor.as_ref(), all);
-                self.outdated.push(before);
+                let outdated = writer.publish(self.link, self.cursor.as_ref(), all);
+                self.outdated.push(outdated);
             }
         }
         if !delta.is_empty() || before != self.link {
