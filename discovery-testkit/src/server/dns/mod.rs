@@ -24,7 +24,7 @@
 mod settings;
 mod wire;
 
-use std::{fs, net::SocketAddr, path::PathBuf};
+use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use discovery_core::{Error, ErrorKind, Result, config::Secret};
@@ -114,6 +114,11 @@ impl Recipe for Daemon {
     /// One for UDP and TCP, one for TLS.
     fn ports(&self) -> usize {
         1 + usize::from(self.tls.is_some())
+    }
+
+    /// It starts at once; with a zone it cannot read it runs as well, and never serves that.
+    fn ready_within(&self) -> Duration {
+        Duration::from_secs(30)
     }
 
     fn command(&self, _: &Place) -> Command {
