@@ -1,4 +1,5 @@
-//! G15: many leases kept alive by one client, each once, all at a time.
+//! G15: many leases kept alive by one client: in bursts, all at a time, then all again; and steadily, each again as soon as
+//! it is answered.
 
 use std::time::Duration;
 
@@ -22,8 +23,24 @@ const FEW: usize = 64;
 const MANY: usize = 512;
 /// Longer than a run takes.
 const TTL: Duration = Duration::from_secs(3600);
-/// Times that all leases are kept alive in one sample, and about how many keep-alives that is.
-const KEEP_ALIVES: usize = 2048;
+
+/// How leases are kept alive.
+#[derive(Clone, Copy)]
+enum Pace {
+    Bursts,
+    Steady,
+}
+
+impl Pace {
+    /// For so many leases: how many bursts make a sample, and how often each of them keeps every lease alive.
+    fn of(self, n: usize) -> (usize, usize) {
+        match self {
+            Self::Bursts => (2048 / n, 1),
+            // Long, so that the server collects garbage in every sample.
+            Self::Steady => (1, 16_384 / n),
+        }
+    }
+}
 
 /// What the crate does: a stream for each lease.
 struct Crate(Vec<(LeaseKeeper, LeaseKeepAliveStream)>);
@@ -38,11 +55,13 @@ impl Crate {
         Self(streams)
     }
 
-    async fn round(&mut self) {
-        let all = self.0.iter_mut().map(|(keeper, answers)| async {
-            keeper.keep_alive().await.expect("it is sent");
-            let answer = answers.message().await.expect("an answer").expect("an answer");
-            assert!(answer.ttl() > 0);
+    async fn keep(&mut self, times: usize) {
+        let all = self.0.iter_mut().map(|(keeper, answers)| async move {
+            for _ in 0..times {
+                keeper.keep_alive().await.expect("it is sent");
+                let answer = answers.message().await.expect("an answer").expect("an answer");
+                assert!(answer.ttl() > 0);
+            }
         });
         join_all(all).await;
     }
@@ -100,18 +119,27 @@ impl Raw {
         raw
     }
 
+    fn ask(&self, id: i64) {
+        self.requests.send(Ask { id }).expect("it is sent");
+    }
+
     async fn answer(&mut self) {
         let answer = self.answers.message().await.expect("an answer");
         assert!(answer.expect("an answer").ttl > 0);
     }
 
-    async fn round(&mut self) {
+    async fn keep(&mut self, times: usize) {
         for id in &self.ids {
-            let request = Ask { id: *id };
-            self.requests.send(request).expect("it is sent");
+            self.ask(*id);
         }
-        for _ in 0..self.ids.len() {
-            self.answer().await;
+        // Answers come in the order of asking.
+        for time in 1..=times {
+            for i in 0..self.ids.len() {
+                self.answer().await;
+                if time < times {
+                    self.ask(self.ids[i]);
+                }
+            }
         }
     }
 }
@@ -138,14 +166,15 @@ impl Ours {
         Self { backend, leases }
     }
 
-    async fn round(&mut self) {
-        let all = self
-            .leases
-            .iter()
-            .map(|(lease, renewal)| self.backend.registry.renew(&lease.group, renewal));
-        for renewed in join_all(all).await {
-            renewed.expect("a heartbeat");
-        }
+    async fn keep(&mut self, times: usize) {
+        let registry = &self.backend.registry;
+        let all = self.leases.iter().map(|(lease, renewal)| async move {
+            for _ in 0..times {
+                let renewed = registry.renew(&lease.group, renewal).await;
+                renewed.expect("a heartbeat");
+            }
+        });
+        join_all(all).await;
     }
 }
 
@@ -164,44 +193,23 @@ impl Contender {
         }
     }
 
-    async fn round(&mut self) {
+    /// Keeps each lease alive so many times, asking again for each as soon as it is answered.
+    async fn keep(&mut self, times: usize) {
         match self {
-            Self::Crate(one) => one.round().await,
-            Self::Raw(one) => one.round().await,
-            Self::Ours(one) => one.round().await,
+            Self::Crate(one) => one.keep(times).await,
+            Self::Raw(one) => one.keep(times).await,
+            Self::Ours(one) => one.keep(times).await,
         }
     }
 }
 
-/// Races them, each on the one thread that calls it, in turn.
+/// Races them, each on the one thread that calls it.
 pub(super) fn run(plan: &Plan, fixture: &Fixture, report: &mut Report) {
-    let ticks = clock::Ticks::now();
     let runtime = quiet();
     let mut contenders = contenders(&runtime, fixture);
-    let cells = || {
-        let named = contenders.iter().map(|(n, one)| Cell::new(one.name(), *n, 1));
-        named.collect::<Vec<_>>()
-    };
-    let [mut walls, mut cpus] = [cells(), cells()];
-    for round in 0..=plan.rounds {
-        for (i, (n, one)) in contenders.iter_mut().enumerate() {
-            let turns = KEEP_ALIVES / *n;
-            let (wall, cpu) = (clock::wall(), clock::thread_cpu());
-            runtime.block_on(async {
-                for _ in 0..turns {
-                    one.round().await;
-                }
-            });
-            let each = |nanos: f64| Some(nanos / 1e3 / (turns * *n) as f64);
-            // The first round warms up.
-            if round > 0 {
-                walls[i].samples.push(each(clock::wall() - wall));
-                cpus[i].samples.push(each(clock::thread_cpu() - cpu));
-            }
-        }
-    }
-    let wall = Table::new("keep-alive", "us", RAW, walls, ticks);
-    let cpu = Table::new("beat cpu", "us", RAW, cpus, ticks);
+    let mut race = |pace, metrics| race(plan, &runtime, &mut contenders, pace, metrics);
+    let [wall, cpu] = race(Pace::Bursts, ["keep-alive", "beat cpu"]);
+    let [steady, steady_cpu] = race(Pace::Steady, ["steady", "steady cpu"]);
     let goal =
         |table: &Table, what: String, at_most, n, to| table.goal("G15", what, at_most, (OURS, n, 1), to);
     let mut goals = Vec::new();
@@ -213,13 +221,56 @@ pub(super) fn run(plan: &Plan, fixture: &Fixture, report: &mut Report) {
         let what = format!("CPU, {n} leases / etcd-client with {n}");
         goals.push(goal(&cpu, what, 0.5, n, (CRATE, n, 1)));
     }
-    let what = format!("{MANY} leases / etcd-client with {FEW}, its best");
-    goals.push(goal(&wall, what, 1.0 / 1.6, MANY, (CRATE, FEW, 1)));
+    for (table, how) in [(&wall, ""), (&steady, ", steady")] {
+        let what = format!("{MANY} leases / etcd-client with {FEW}, its best{how}");
+        goals.push(goal(table, what, 1.0 / 1.6, MANY, (CRATE, FEW, 1)));
+    }
+    let what = format!("{MANY} leases / one stream of tonic, steady");
+    goals.push(goal(&steady, what, 1.0 / 0.9, MANY, (RAW, MANY, 1)));
     report.goals(goals);
-    report.table(wall);
-    report.table(cpu);
+    for table in [wall, cpu, steady, steady_cpu] {
+        report.table(table);
+    }
 }
 
+/// The time of a keep-alive, and the CPU it takes on the thread that asks.
+fn race(
+    plan: &Plan,
+    runtime: &Runtime,
+    contenders: &mut [(usize, Contender)],
+    pace: Pace,
+    [wall, cpu]: [&'static str; 2],
+) -> [Table; 2] {
+    let ticks = clock::Ticks::now();
+    let cells = || {
+        let named = contenders.iter().map(|(n, one)| Cell::new(one.name(), *n, 1));
+        named.collect::<Vec<_>>()
+    };
+    let [mut walls, mut cpus] = [cells(), cells()];
+    let mut order: Vec<_> = (0..contenders.len()).collect();
+    for round in 0..=plan.rounds {
+        // What one leaves the server to clear away slows whoever comes next.
+        fastrand::shuffle(&mut order);
+        for &i in &order {
+            let (n, one) = &mut contenders[i];
+            let (bursts, times) = pace.of(*n);
+            let (wall, cpu) = (clock::wall(), clock::thread_cpu());
+            runtime.block_on(async {
+                for _ in 0..bursts {
+                    one.keep(times).await;
+                }
+            });
+            let each = |nanos: f64| Some(nanos / 1e3 / (bursts * times * *n) as f64);
+            // The first round warms up.
+            if round > 0 {
+                walls[i].samples.push(each(clock::wall() - wall));
+                cpus[i].samples.push(each(clock::thread_cpu() - cpu));
+            }
+        }
+    }
+    let table = |metric, cells| Table::new(metric, "us", RAW, cells, ticks);
+    [table(wall, walls), table(cpu, cpus)]
+}
 fn contenders(runtime: &Runtime, fixture: &Fixture) -> Vec<(usize, Contender)> {
     runtime.block_on(async {
         let mut all = Vec::new();
@@ -230,7 +281,7 @@ fn contenders(runtime: &Runtime, fixture: &Fixture) -> Vec<(usize, Contender)> {
         }
         // What happens once only: the health of a new registration is looked at.
         for (_, one) in &mut all {
-            one.round().await;
+            one.keep(1).await;
         }
         all
     })
